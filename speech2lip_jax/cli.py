@@ -1,0 +1,60 @@
+"""`speech2lip VERB [flags]`: runs one verb's module, imported only when asked for.
+
+A mistake of the user's is one line on standard error and exit status 2.
+"""
+import importlib
+import sys
+import types
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from speech2lip_jax.errors import InputError
+
+VERBS = {
+    'preprocess': 'video file(s) of one person → subject folder',
+    'train': 'subject folder → checkpoints, logs, sample images; resumes by itself',
+    'render': 'checkpoint + any audio → mp4',
+    'evaluate': 'held-out frames → metrics.json and table',
+}
+
+
+def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
+  """Runs a verb's `main(argv)` (argv[0] is the program's name) under absl; exits 2 with one line on bad input."""
+  def fail(message) -> NoReturn:
+    print(f'speech2lip {verb}: error: {message}', file=sys.stderr)
+    sys.exit(2)
+
+  def parse(args):
+    try:
+      return flags.FLAGS(args)
+    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
+      # ml_collections reports a misspelt config field as a KeyError or AttributeError of several lines.
+      fail(' '.join(str(error).strip('"\'').split()))
+
+  def main(args):
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
+    try:
+      module.main(args)
+    except InputError as error:
+      fail(error)
+    except KeyboardInterrupt:
+      print(f'speech2lip {verb}: interrupted; the same command continues where it stopped', file=sys.stderr)
+      sys.exit(130)
+
+  app.run(main, argv=argv, flags_parser=parse)
+
+
+def main() -> None:
+  """Entry of the console command."""
+  usage = 'usage: speech2lip VERB [flags]\n' + '\n'.join(f'  {verb:<11} {what}' for verb, what in VERBS.items())
+  usage += '\nspeech2lip VERB --help lists a verb\'s flags.'
+  if len(sys.argv) < 2 or sys.argv[1] in ('-h', '--help', 'help'):
+    print(usage)
+    sys.exit(0 if len(sys.argv) > 1 else 2)
+  verb = sys.argv[1]
+  if verb not in VERBS:
+    print(f'speech2lip: error: no verb {verb!r}; one of: {", ".join(VERBS)}', file=sys.stderr)
+    sys.exit(2)
+  run_verb(verb, importlib.import_module(f'speech2lip_jax.{verb}'), [f'speech2lip {verb}', *sys.argv[2:]])

@@ -1,0 +1,5 @@
+"""Command-line flags that several verbs share, defined once."""
+from absl import flags
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a training run: config, checkpoints, logs, samples.')
+OUT = flags.DEFINE_string('out', None, 'What to write: a subject folder (preprocess), an mp4 (render), a folder (evaluate).')

@@ -1,0 +1,142 @@
+"""A subject in memory: memory-mapped arrays, the split into training, validation and test frames, mel windows.
+
+Everything here is NumPy; frame ids are int64 arrays in ascending order.
+"""
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from speech2lip_jax.data import schema
+from speech2lip_jax.errors import InputError
+
+SILENCE_MEL = -4.0
+MIN_CLIPS_TO_SPLIT_BY_CLIP = 12
+
+
+class Split(NamedTuple):
+  """Frame ids of the three parts; no frame is in two. Frames without a detected face are in none."""
+  train: np.ndarray
+  val: np.ndarray
+  test: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A validated subject folder. Arrays are read-only memory maps, named and shaped as in `schema.ARRAYS`."""
+  folder: pathlib.Path
+  meta: schema.SubjectMeta
+  frames: np.ndarray
+  rgb_lip_canonical: np.ndarray
+  observed_from_head: np.ndarray
+  landmarks: np.ndarray
+  is_interpolated: np.ndarray
+  depth_canonical: np.ndarray
+  mask_head_canonical: np.ndarray
+  mask_face_canonical: np.ndarray
+  mel: np.ndarray
+
+  @property
+  def observed_from_canonical(self) -> np.ndarray:
+    """[N, 4, 4] float32: T_n · T_c⁻¹ (Eq. 3)."""
+    head_from_canonical = np.linalg.inv(self.observed_from_head[self.meta.canonical_frame].astype(np.float64))
+    return (self.observed_from_head @ head_from_canonical).astype(np.float32)
+
+  def clip_of_frames(self, frame_ids: np.ndarray) -> np.ndarray:
+    """Index into `meta.clips` of each frame."""
+    starts = np.array([clip.start for clip in self.meta.clips])
+    return np.searchsorted(starts, frame_ids, side='right') - 1
+
+
+def load_subject(folder: os.PathLike | str) -> Subject:
+  """Opens a subject folder.
+
+  Raises:
+    InputError: no path was given, or a file of the folder is missing or damaged.
+  """
+  if not str(folder):
+    raise InputError('config.data.path is empty; give the subject folder: --config.data.path=SUBJECT')
+  meta = schema.validate(folder)
+  arrays = {name: schema.load_array(folder, name, meta) for name in schema.ARRAYS}
+  return Subject(folder=pathlib.Path(folder), meta=meta, **arrays)
+
+
+def _frames_of(clips: Sequence[schema.Clip]) -> np.ndarray:
+  runs = [np.arange(clip.start, clip.start + clip.num_frames) for clip in clips]
+  return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+
+def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
+  """Splits a subject's frames by clip or by time, as `config.data` says; the validation part comes out of training.
+
+  By clip: clips test_every, 2·test_every … in order are test, validation clips are evenly spaced among the rest. By
+  time: the last test_fraction of all frames is test, the last val_fraction of the rest is validation.
+
+  Raises:
+    InputError: the split's name is unknown, or a part would be empty.
+  """
+  clips, num_frames = subject.meta.clips, subject.meta.num_frames
+  kind = data_config.split
+  if kind == 'auto':
+    kind = 'clips' if len(clips) >= MIN_CLIPS_TO_SPLIT_BY_CLIP else 'tail'
+  if kind == 'clips':
+    rest = [clip for i, clip in enumerate(clips) if (i + 1) % data_config.test_every]
+    test = _frames_of(clips[data_config.test_every - 1::data_config.test_every])
+    num_val = int(np.ceil(len(rest) * data_config.val_fraction))
+    val_ids = set(np.linspace(0, len(rest) - 1, num_val + 2)[1:-1].round().astype(int))
+    val = _frames_of([clip for i, clip in enumerate(rest) if i in val_ids])
+    train = _frames_of([clip for i, clip in enumerate(rest) if i not in val_ids])
+  elif kind == 'tail':
+    num_rest = num_frames - round(num_frames * data_config.test_fraction)
+    num_train = num_rest - round(num_rest * data_config.val_fraction)
+    train, val, test = np.split(np.arange(num_frames), [num_train, num_rest])
+  else:
+    raise InputError(f"config.data.split={kind!r} is not known; one of 'auto', 'clips', 'tail'")
+  parts = Split(*(part[~subject.is_interpolated[part]] for part in (train, val, test)))
+  for name, part in parts._asdict().items():
+    if part.size == 0:
+      raise InputError(f'{subject.folder}: no {name} frames ({num_frames} frames in {len(clips)} clips, split {kind!r}); '
+                       'use more video, or another config.data.split / test_fraction / val_fraction')
+  return parts
+
+
+def mel_windows(mel: np.ndarray, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
+  """The mel window centred on each frame of one continuous sound; silence beyond its ends.
+
+  Args:
+    mel: [M, 80] float32 log-mel, 80 steps a second; step k is centred at k/80 s.
+    local_frames: [n] frame indices at 25 fps; frame i lasts from i/25 s to (i+1)/25 s.
+    num_steps: length of a window.
+
+  Returns:
+    [n, num_steps, 80] float32.
+  """
+  centre = (np.asarray(local_frames) + 0.5) * (schema.MEL_STEPS_PER_SECOND / schema.FPS)
+  steps = np.round(centre - (num_steps - 1) / 2).astype(np.int64)[:, None] + np.arange(num_steps)
+  inside = (steps >= 0) & (steps < len(mel))
+  return np.where(inside[..., None], mel[np.clip(steps, 0, len(mel) - 1)], np.float32(SILENCE_MEL))
+
+
+def subject_mel_windows(subject: Subject, frame_ids: np.ndarray, num_steps: int) -> np.ndarray:
+  """`mel_windows` of frames of a subject, none reaching over the ends of its clip. [n, num_steps, 80] float32."""
+  frame_ids = np.asarray(frame_ids)
+  windows = np.empty((len(frame_ids), num_steps, schema.NUM_MEL_BANDS), np.float32)
+  clip_ids = subject.clip_of_frames(frame_ids)
+  for clip_id in np.unique(clip_ids):
+    clip = subject.meta.clips[clip_id]
+    rows = np.flatnonzero(clip_ids == clip_id)
+    mel = subject.mel[clip.mel_start:clip.mel_start + clip.num_mel]
+    windows[rows] = mel_windows(mel, frame_ids[rows] - clip.start, num_steps)
+  return windows
+
+
+def mean_lips(subject: Subject, frame_ids: np.ndarray, chunk: int = 512) -> np.ndarray:
+  """Mean canonical lip image of the given frames: [h, w, 3] float32 in 0 … 1."""
+  total = np.zeros(subject.rgb_lip_canonical.shape[1:], np.float64)
+  for start in range(0, len(frame_ids), chunk):
+    total += subject.rgb_lip_canonical[frame_ids[start:start + chunk]].sum(0, dtype=np.float64)
+  return (total / (255 * len(frame_ids))).astype(np.float32)

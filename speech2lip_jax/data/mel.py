@@ -1,0 +1,50 @@
+"""Log-mel features: 80 bands, 80 steps a second, −4..4 (the scale of Wav2Lip's expert and of the reference program)."""
+import functools
+
+import numpy as np
+
+from speech2lip_jax.data.schema import FPS, MEL_STEPS_PER_SECOND, NUM_MEL_BANDS, SAMPLE_RATE
+
+_WINDOW = 800
+_HOP = SAMPLE_RATE // MEL_STEPS_PER_SECOND
+_PRE_EMPHASIS = 0.97
+
+
+@functools.lru_cache(maxsize=8)
+def filter_bank(fmin: float, fmax: float) -> np.ndarray:
+  """Slaney mel filters [80, 401] float32, area-normalised; rows are bands from fmin to fmax Hz, columns STFT bins."""
+  import librosa  # Slow to import, and needed for sound only.
+  return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_WINDOW, n_mels=NUM_MEL_BANDS, fmin=fmin, fmax=fmax)
+
+
+def log_mel(wav: np.ndarray, fmin: float = 55.0, fmax: float = 7600.0) -> np.ndarray:
+  """Log-mel of a whole signal; computed in float64.
+
+  Pre-emphasis, STFT (window and n_fft 800, hop 200, periodic Hann, centred, zeros around), magnitudes, mel filters,
+  decibels less 20, and a linear map that takes −100 dB (magnitude 1e-4) to −4 and 0 dB (magnitude 10) to 4, clipped.
+
+  Args:
+    wav: [n] float32 −1..1, 16 kHz mono.
+    fmin, fmax: band limits, Hz.
+
+  Returns:
+    [n // 200 + 1, 80] float32 −4..4; step k is centred on sample 200·k.
+  """
+  import librosa  # Slow to import, and needed for sound only.
+  wav = np.asarray(wav, np.float64)
+  emphasised = np.append(wav[:1], wav[1:] - _PRE_EMPHASIS * wav[:-1])
+  spectrum = librosa.stft(emphasised, n_fft=_WINDOW, hop_length=_HOP, win_length=_WINDOW, pad_mode='constant')
+  decibels = 20 * np.log10(np.maximum(1e-5, filter_bank(fmin, fmax) @ np.abs(spectrum))) - 20
+  return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T.astype(np.float32)
+
+
+def mel_crop(mel: np.ndarray, start_frame: int, num_steps: int = 16) -> np.ndarray:
+  """The mel steps [num_steps, 80] that begin with a video frame (the expert's window), or the last ones at the end.
+
+  Args:
+    mel: [T, 80] float32, T ≥ num_steps.
+    start_frame: video frame id, 25 a second; the window begins at step ⌊80·start_frame/25⌋.
+    num_steps: 16 are the 200 ms of five frames.
+  """
+  start = MEL_STEPS_PER_SECOND * start_frame // FPS
+  return mel[min(start, len(mel) - num_steps):][:num_steps]

@@ -1,0 +1,159 @@
+"""The subject folder: what `preprocess` writes and everything after it reads.
+
+    SUBJECT/
+      meta.json                 `SubjectMeta`, with a format version
+      frames.npy                [N, H, W, 3] uint8      RGB face crops at 25 fps, clips one after another (rgb_face_observed)
+      rgb_lip_canonical.npy     [N, h, w, 3] uint8      each frame's lips read in canonical space (h, w: the lip box)
+      observed_from_head.npy    [N, 4, 4] float32       rigid head pose: head → camera, head units
+      landmarks.npy             [N, 478, 2] float32     (x, y) pixels of the frame, pixel centres at integers
+      is_interpolated.npy       [N] bool                frame had no detected face; landmarks and pose are interpolated
+      depth_canonical.npy       [H, W] float32          D_c > 0 along the camera's z, head units, whole image
+      mask_head_canonical.npy   [H, W] uint8            1 on the whole head (hair, ears, face)
+      mask_face_canonical.npy   [H, W] uint8            1 on the face, where `depth_canonical` was measured
+      mel.npy                   [M, 80] float32         log-mel −4..4, 80 steps a second, each clip on its own
+      audio.wav                 [N·640] int16, 16 kHz mono; sample 640·n begins frame n
+
+Camera: x right, y down, z forward; pixel centres at integers; principal point ((W − 1)/2, (H − 1)/2); focal in pixels.
+The canonical view is the pose of frame `canonical_frame`. Arrays are memory-mapped by `load_array`.
+"""
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from speech2lip_jax.errors import InputError
+
+FORMAT_VERSION = 1
+FPS = 25
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+MEL_STEPS_PER_SECOND = 80
+NUM_MEL_BANDS = 80
+NUM_LANDMARKS = 478
+
+
+class LipBox(NamedTuple):
+  """Half-open rectangle of the canonical image, pixels."""
+  top: int
+  left: int
+  height: int
+  width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """A run of frames that are consecutive in time: frame ids [start, start + num_frames), mel steps likewise."""
+  name: str
+  source: str
+  start: int
+  num_frames: int
+  mel_start: int
+  num_mel: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SubjectMeta:
+  """Contents of meta.json. `report` holds what the stages measured (quality, cuts, versions); nothing is computed from it."""
+  format_version: int
+  height: int
+  width: int
+  num_frames: int
+  num_mel: int
+  focal_px: float
+  canonical_frame: int
+  lip_box: LipBox
+  clips: tuple[Clip, ...]
+  report: dict[str, Any]
+
+
+class ArraySpec(NamedTuple):
+  dtype: str
+  shape: tuple[str | int, ...]
+
+
+ARRAYS = {
+    'frames': ArraySpec('uint8', ('num_frames', 'height', 'width', 3)),
+    'rgb_lip_canonical': ArraySpec('uint8', ('num_frames', 'lip_height', 'lip_width', 3)),
+    'observed_from_head': ArraySpec('float32', ('num_frames', 4, 4)),
+    'landmarks': ArraySpec('float32', ('num_frames', NUM_LANDMARKS, 2)),
+    'is_interpolated': ArraySpec('bool', ('num_frames',)),
+    'depth_canonical': ArraySpec('float32', ('height', 'width')),
+    'mask_head_canonical': ArraySpec('uint8', ('height', 'width')),
+    'mask_face_canonical': ArraySpec('uint8', ('height', 'width')),
+    'mel': ArraySpec('float32', ('num_mel', NUM_MEL_BANDS)),
+}
+
+
+def expected_shape(name: str, meta: SubjectMeta) -> tuple[int, ...]:
+  """The shape that `ARRAYS[name]` has for this subject."""
+  sizes = {'num_frames': meta.num_frames, 'height': meta.height, 'width': meta.width, 'num_mel': meta.num_mel,
+           'lip_height': meta.lip_box.height, 'lip_width': meta.lip_box.width}
+  return tuple(sizes[size] if isinstance(size, str) else size for size in ARRAYS[name].shape)
+
+
+def write_meta(folder: os.PathLike | str, meta: SubjectMeta) -> None:
+  """Writes meta.json atomically; a folder without it is not a subject, so write it last."""
+  record = dataclasses.asdict(meta) | {'lip_box': meta.lip_box._asdict()}
+  path = pathlib.Path(folder, 'meta.json')
+  temporary = path.with_suffix('.json.tmp')
+  temporary.write_text(json.dumps(record, indent=1) + '\n')
+  os.replace(temporary, path)
+
+
+def read_meta(folder: os.PathLike | str) -> SubjectMeta:
+  """Reads meta.json.
+
+  Raises:
+    InputError: the folder or its meta.json is missing, unreadable, or of another format version.
+  """
+  path = pathlib.Path(folder, 'meta.json')
+  if not path.is_file():
+    raise InputError(f'{folder}: not a subject folder (no meta.json); make one with: speech2lip preprocess --video FILE --out {folder}')
+  try:
+    record = json.loads(path.read_text())
+    version = record['format_version']
+    if version != FORMAT_VERSION:
+      raise InputError(f'{path}: format version {version}, this program reads {FORMAT_VERSION}; run speech2lip preprocess again')
+    record['lip_box'] = LipBox(**record['lip_box'])
+    record['clips'] = tuple(Clip(**clip) for clip in record['clips'])
+    return SubjectMeta(**record)
+  except (KeyError, TypeError, ValueError) as error:
+    raise InputError(f'{path}: damaged ({error}); run speech2lip preprocess again') from error
+
+
+def load_array(folder: os.PathLike | str, name: str, meta: SubjectMeta) -> np.ndarray:
+  """Memory-maps one array of a subject, read-only.
+
+  Raises:
+    InputError: the file is missing or has another dtype or shape than `meta` says.
+  """
+  path = pathlib.Path(folder, f'{name}.npy')
+  if not path.is_file():
+    raise InputError(f'{path}: missing from the subject folder; run speech2lip preprocess again (finished stages are kept)')
+  try:
+    array = np.load(path, mmap_mode='r', allow_pickle=False)
+  except (ValueError, OSError, EOFError) as error:
+    raise InputError(f'{path}: cannot be read ({error}); delete it and run speech2lip preprocess again') from error
+  shape = expected_shape(name, meta)
+  if array.dtype != ARRAYS[name].dtype or array.shape != shape:
+    raise InputError(f'{path}: holds {array.dtype} {array.shape}, meta.json says {ARRAYS[name].dtype} {shape}; '
+                     'delete it and run speech2lip preprocess again')
+  return array
+
+
+def validate(folder: os.PathLike | str) -> SubjectMeta:
+  """Reads meta.json and checks that every file of the subject is there with the shape that it promises.
+
+  Raises:
+    InputError: anything is missing or does not fit; the message names the file.
+  """
+  meta = read_meta(folder)
+  for name in ARRAYS:
+    load_array(folder, name, meta)
+  if not pathlib.Path(folder, 'audio.wav').is_file():
+    raise InputError(f'{pathlib.Path(folder, "audio.wav")}: missing from the subject folder; '
+                     'run speech2lip preprocess again (finished stages are kept)')
+  return meta
