@@ -1,0 +1,67 @@
+"""Sound of a video: any codec, rate and channels → 16 kHz mono on the video's clock.
+
+Sample 640·g belongs to the start of grid frame g (see `video`): sound that starts later or has holes is padded with
+zeros, sound before the first picture is cut.
+"""
+import av
+import numpy as np
+
+from speech2lip_jax.data import schema
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.preprocess import video
+
+MAX_CLOCK_SLIP_S = 0.03  # a time stamp further than this from the running sample count is a hole or an overlap
+
+
+def read_sound(info: video.VideoInfo) -> np.ndarray:
+  """[num_frames · 640] float32 in −1..1, 16 kHz mono: the mean of the channels, aligned to the first picture.
+
+  Raises:
+    InputError: the sound cannot be decoded.
+  """
+  length = info.num_frames * schema.SAMPLES_PER_FRAME
+  sound = np.zeros(length, np.float32)
+  with video.open_container(info.path) as container:
+    stream = container.streams.audio[0]
+    num_placed = 0
+    for start_s, run in _runs(container, stream):
+      begin = round((start_s - info.start_s) * schema.SAMPLE_RATE)
+      first, last = max(begin, 0), min(begin + len(run), length)
+      if last > first:
+        sound[first:last] = run[first - begin:last - begin]
+        num_placed += last - first
+  if not num_placed:
+    raise InputError(f'{info.path}: its sound does not overlap its pictures or cannot be decoded; re-encode the sound, '
+                     'for example to AAC')
+  return sound
+
+
+def _runs(container, stream):
+  """Yields (start in seconds of the file's clock, [n] float32 at 16 kHz) for each stretch without a hole."""
+  resampler, chunks, start_s, next_s = None, [], 0.0, None
+  for packet in container.demux(stream):
+    try:
+      frames = packet.decode()
+    except av.error.InvalidDataError:
+      continue
+    for frame in frames:
+      time_s = next_s or 0.0 if frame.pts is None else float(frame.pts * frame.time_base)
+      if resampler is None or abs(time_s - next_s) > MAX_CLOCK_SLIP_S:
+        if resampler is not None:
+          yield start_s, _finish(resampler, chunks)
+        resampler = av.AudioResampler(format='fltp', layout=frame.layout, rate=schema.SAMPLE_RATE)
+        chunks, start_s, next_s = [], time_s, time_s
+      next_s += frame.samples / frame.sample_rate
+      frame.pts = None  # the run's own sample count is its clock
+      chunks.extend(_mono(out) for out in resampler.resample(frame))
+  if resampler is not None:
+    yield start_s, _finish(resampler, chunks)
+
+
+def _finish(resampler, chunks: list[np.ndarray]) -> np.ndarray:
+  chunks.extend(_mono(out) for out in resampler.resample(None))
+  return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+
+
+def _mono(frame) -> np.ndarray:
+  return frame.to_ndarray().mean(axis=0, dtype=np.float32)

@@ -1,0 +1,135 @@
+"""The clips of a subject: what is kept of each video, and the frames and sound that belong to it."""
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from speech2lip_jax.data import mel, schema
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.preprocess import audio, crop, gaps, stages, video
+
+PART_FRAMES = 500  # unit of parallel and of resumed work
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedClip:
+  """Grid frames [start, stop) of a video; first_frame: id of the first one in the subject."""
+  name: str
+  info: video.VideoInfo
+  crop: crop.Crop
+  start: int
+  stop: int
+  first_frame: int
+
+  @property
+  def num_frames(self) -> int:
+    return self.stop - self.start
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """All clips, landmarks [N, 478, 3] float32 in crop pixels, is_interpolated [N] bool, and what there is to report."""
+  clips: list[PlannedClip]
+  landmarks: np.ndarray
+  is_interpolated: np.ndarray
+  crop_report: dict
+  events: dict[str, list[dict]]
+  notes: list[str]
+
+  @property
+  def num_frames(self) -> int:
+    return len(self.landmarks)
+
+
+@dataclasses.dataclass(frozen=True)
+class FramePart:
+  """Grid frames `wanted` of one clip, which become frames first_frame … of the subject."""
+  clip: PlannedClip
+  wanted: np.ndarray
+  first_frame: int
+  marker: pathlib.Path
+  mark: str
+
+
+def plan(segments, infos: list[video.VideoInfo], size: int) -> Plan:
+  """Reads the landmarks of all segments and decides on clips and crops.
+
+  Raises:
+    InputError: nothing is left.
+  """
+  clips, kept, notes, events = [], [], [], {}
+  for index, info in enumerate(infos):
+    parts = [stages.load(segment.path) for segment in segments if segment.info == info]
+    found = np.concatenate([part['landmarks'] for part in parts])
+    cuts = gaps.find_cuts(found, np.concatenate([part['thumbnails'] for part in parts]))
+    runs, happened = gaps.find_runs(np.isfinite(found[:, 0, 0]), cuts)
+    notes.extend(gaps.describe(happened, info.name))
+    if happened:
+      events[f'{index:04d} {info.name}'] = happened
+    if runs:
+      kept.append((info, runs, [gaps.fill(found[run.start:run.stop], run.is_interpolated) for run in runs]))
+    else:
+      notes.append(f'{info.name}: nothing usable, left out')
+  if not kept:
+    raise InputError(
+        f'{infos[0].path}: no run of {gaps.MIN_RUN_FRAMES} frames with a face in this or any other video given; '
+        'pass videos that show one face, large and from the front')
+  crops, report = crop.choose_crops([info for info, _, _ in kept], [np.concatenate(faces) for _, _, faces in kept],
+                                    size)
+  notes.extend(f'{name}: the face leaves its crop in some frames' for name in report['face_leaves_crop'])
+  landmarks, is_interpolated, names = [], [], set()
+  for (info, runs, faces), window in zip(kept, crops):
+    for number, (run, face) in enumerate(zip(runs, faces)):
+      name = info.name if len(runs) == 1 else f'{info.name}_{number + 1:02d}'
+      while name in names:  # videos of one name from several folders
+        name += 'x'
+      names.add(name)
+      clips.append(PlannedClip(name, info, window, run.start, run.stop, sum(map(len, landmarks))))
+      landmarks.append(window.landmarks(face))
+      is_interpolated.append(run.is_interpolated)
+  return Plan(clips, np.concatenate(landmarks), np.concatenate(is_interpolated), report, events, notes)
+
+
+def frame_parts(chosen: Plan, folder: pathlib.Path, mark: str) -> list[FramePart]:
+  """The units of work of writing frames.npy."""
+  parts = []
+  for index, clip in enumerate(chosen.clips):
+    for start in range(clip.start, clip.stop, PART_FRAMES):
+      wanted = np.arange(start, min(start + PART_FRAMES, clip.stop))
+      parts.append(
+          FramePart(clip, wanted, clip.first_frame + start - clip.start, folder / f'{index:04d}_{start:06d}.npz', mark))
+  return parts
+
+
+def write_frames(part: FramePart, path: pathlib.Path) -> int:
+  """Decodes, crops and stores one part in the memory-mapped array at `path`; returns its number of frames."""
+  frames = np.lib.format.open_memmap(path, 'r+')
+  for row, image in enumerate(crop.read_crops(part.clip.info, part.clip.crop, part.wanted)):
+    frames[part.first_frame + row] = image
+  frames.flush()
+  stages.save(part.marker, part.mark)
+  return len(part.wanted)
+
+
+def write_sound(out: pathlib.Path, chosen: Plan) -> list[int]:
+  """Writes audio.wav and mel.npy; returns the number of mel steps of each clip."""
+  import scipy.io.wavfile
+  sounds, mels, read = [], [], None
+  for clip in chosen.clips:
+    if read is None or read[0] != clip.info:
+      read = clip.info, audio.read_sound(clip.info)
+    sound = read[1][clip.start * schema.SAMPLES_PER_FRAME:clip.stop * schema.SAMPLES_PER_FRAME]
+    sounds.append(np.clip(np.rint(sound * 32767), -32768, 32767).astype(np.int16))
+    mels.append(mel.log_mel(sound))
+  stages.save_array(out / 'mel.npy', np.concatenate(mels).astype(np.float32))
+  temporary = out / 'stages' / 'audio.wav'
+  scipy.io.wavfile.write(temporary, schema.SAMPLE_RATE, np.concatenate(sounds))
+  temporary.replace(out / 'audio.wav')
+  return [len(steps) for steps in mels]
+
+
+def records(chosen: Plan, num_mels: list[int]) -> tuple[schema.Clip, ...]:
+  """The clips as meta.json holds them."""
+  mel_starts = np.cumsum([0, *num_mels]).tolist()
+  return tuple(schema.Clip(clip.name, clip.info.path, clip.first_frame, clip.num_frames, mel_start, num_mel)
+               for clip, mel_start, num_mel in zip(chosen.clips, mel_starts, num_mels))

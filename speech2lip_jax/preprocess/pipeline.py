@@ -1,0 +1,268 @@
+"""speech2lip preprocess: video files of one person → a subject folder (`data.schema`).
+
+  speech2lip preprocess --video talk.mp4 --out subjects/anna
+  speech2lip preprocess --video 'clips/*.mpg' --video more.mov --out subjects/anna --size 256
+
+Stages in order: probe, landmarks, clips and crops, frames and sound, tracking, canonical space, lips, meta.json.
+Finished work is kept under OUT/stages/, so an interrupted run continues and a repeated one does nothing.
+"""
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+
+from speech2lip_jax import common_flags
+from speech2lip_jax.data import schema
+from speech2lip_jax.errors import InputError
+
+VERSION = 1  # of what the stages after the landmarks compute; part of their fingerprints
+MIN_SIZE = 64
+
+_VIDEO = flags.DEFINE_multi_string(
+    'video', None,
+    'Video files of one person speaking, with sound: comma-separated, patterns allowed; the flag may repeat.')
+_SIZE = flags.DEFINE_integer('size', 500,
+                             f'Side of the square face frames, pixels: at least {MIN_SIZE}, a multiple of 4.')
+_LANDMARKER = flags.DEFINE_string(
+    'landmarker', None,
+    'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy cached or downloaded once.')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Entry of the command line, for `absl.app.run`."""
+  if len(argv) > 1:
+    raise InputError(
+        f'unexpected argument {argv[1]!r}; several videos go into one flag: --video a.mp4,b.mp4, patterns in quotes')
+  if not _VIDEO.value:
+    raise InputError('--video is missing; pass --video talk.mp4')
+  if not common_flags.OUT.value:
+    raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
+  patterns = [pattern for value in _VIDEO.value
+              for pattern in ([value] if os.path.exists(value) else value.split(',')) if pattern]
+  preprocess(patterns, common_flags.OUT.value, _SIZE.value, _LANDMARKER.value)
+
+
+def preprocess(patterns: Sequence[str],
+               out: os.PathLike | str,
+               size: int = 500,
+               landmarker: str | None = None) -> schema.SubjectMeta:
+  """Makes the subject folder `out` from the videos that `patterns` name.
+
+  Args:
+    patterns: paths or glob patterns.
+    out: folder to write or to continue.
+    size: side of the face frames, pixels.
+    landmarker: path of MediaPipe's face_landmarker.task, or None to find or fetch it.
+
+  Raises:
+    InputError: a bad flag, an unusable video, no face, too little room on the disk.
+  """
+  started = time.monotonic()
+  if size < MIN_SIZE or size % 4:
+    raise InputError(
+        f'--size {size}: must be at least {MIN_SIZE} and a multiple of 4; try --size {max(MIN_SIZE, size // 4 * 4)}')
+  out = pathlib.Path(out)
+  _check_out(out)
+  # Heavy libraries come after the cheap checks, so that a mistyped flag is answered at once.
+  from speech2lip_jax.preprocess import landmarks, stages, video
+  paths = video.expand_inputs(list(patterns))
+  infos = [video.probe(path) for path in paths]
+  _check_disk(out, infos, size)
+  model_path = landmarks.find_model(landmarker)
+  work = _Work(out, infos, size, model_path, landmarks.segments(infos, out / 'stages' / 'landmarks', model_path))
+  if _is_finished(out, work.mark):
+    print(f'{out}: already made from these {len(infos)} videos with --size {size}; nothing to do')
+    return schema.read_meta(out)
+  (out / 'stages').mkdir(parents=True, exist_ok=True)
+  (out / 'meta.json').unlink(missing_ok=True)  # no subject until everything fits together again
+  with stages.lock(out / 'stages'):
+    meta = work.run(started)
+  _summarise(out, meta, time.monotonic() - started)
+  return meta
+
+
+def _check_out(out: pathlib.Path) -> None:
+  if out.exists() and not out.is_dir():
+    raise InputError(f'--out {out}: is a file; give a folder')
+  if out.is_dir() and any(out.iterdir()) and not ((out / 'meta.json').is_file() or (out / 'stages').is_dir()):
+    raise InputError(f'--out {out}: holds other files and is no subject folder; give a new or empty folder')
+  parent = next(folder for folder in [out, *out.absolute().parents] if folder.exists())
+  if not os.access(parent, os.W_OK):
+    raise InputError(f'--out {out}: cannot write into {parent}; give a folder of yours')
+
+
+def _check_disk(out: pathlib.Path, infos, size: int) -> None:
+  num_frames = sum(info.num_frames for info in infos)
+  needed = num_frames * (size * size * 3 * 1.05 + 8_000)
+  existing = sum(file.stat().st_size for file in [out / 'frames.npy', out / 'stages' / 'frames.npy'] if file.is_file())
+  parent = next(folder for folder in [out, *out.absolute().parents] if folder.exists())
+  free = shutil.disk_usage(parent).free + existing
+  if free < needed:
+    raise InputError(
+        f'--out {out}: {num_frames} frames of {size} px need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; '
+        'free some space or lower --size')
+
+
+def _is_finished(out: pathlib.Path, mark: str) -> bool:
+  try:
+    return schema.validate(out).report.get('fingerprint') == mark
+  except InputError:
+    return False
+
+
+class _Work:
+  """One run: what goes in, and the stages that turn it into a subject."""
+
+  def __init__(self, out: pathlib.Path, infos, size: int, model_path: str, segments):
+    from speech2lip_jax.preprocess import stages
+    self.out, self.infos, self.size, self.model_path, self.segments = out, infos, size, model_path, segments
+    self.mark = stages.fingerprint(VERSION, size, [segment.mark for segment in segments])
+    self.seconds = {}
+    self.notes = []
+
+  def run(self, started: float) -> schema.SubjectMeta:
+    """All stages; returns what meta.json says."""
+    from speech2lip_jax.preprocess import clips, contact, parallel
+    with parallel.make_pool() as pool:
+      self._timed('landmarks', self._find_landmarks, pool)
+      plan = self._timed('clips', clips.plan, self.segments, self.infos, self.size)
+      for note in plan.notes:
+        print(note)
+      self._timed('frames', self._write_frames, pool, plan)
+    mels = self._timed('sound', clips.write_sound, self.out, plan)
+    track = self._timed('tracking', self._track, plan)
+    canonical_frame, box, canonical_report = self._timed('canonical', self._canonical, plan, track)
+    self._timed('lips', self._write_lips, track, canonical_frame, box)
+    num_frames = plan.num_frames
+    report = {
+        'fingerprint': self.mark, 'tracking': track.report, 'crop': plan.crop_report, 'canonical': canonical_report,
+        'events': plan.events, 'num_interpolated': int(plan.is_interpolated.sum()),
+        'sources': [dataclasses.asdict(info) for info in self.infos],
+        'seconds': {name: round(value, 3) for name, value in self.seconds.items()},
+        'seconds_per_frame': (time.monotonic() - started) / num_frames}
+    meta = schema.SubjectMeta(
+        format_version=schema.FORMAT_VERSION, height=self.size, width=self.size, num_frames=num_frames,
+        num_mel=sum(mels), focal_px=track.focal_px, canonical_frame=canonical_frame, lip_box=box,
+        clips=clips.records(plan, mels), report=report)
+    self._timed('contact sheet', contact.write, self.out, meta)
+    schema.write_meta(self.out, meta)
+    schema.validate(self.out)
+    for leftover in ('tracking.npz', 'frames.npz'):
+      (self.out / 'stages' / leftover).unlink(missing_ok=True)
+    # The landmarks of these videos stay: small, slow to make, the same for every size.
+    wanted = {segment.path for segment in self.segments}
+    for path in set((self.out / 'stages' / 'landmarks').iterdir()) - wanted:
+      path.unlink()
+    return meta
+
+  def _timed(self, name: str, function, *arguments):
+    started = time.monotonic()
+    result = function(*arguments)
+    self.seconds[name] = time.monotonic() - started
+    return result
+
+  def _find_landmarks(self, pool) -> None:
+    from speech2lip_jax.preprocess import landmarks, parallel, stages
+    todo = [segment for segment in self.segments if not stages.is_done(segment.path, segment.mark)]
+    is_fresh = len(todo) == len(self.segments)
+    if is_fresh and not pool.submit(landmarks.count_probe_faces, self.infos, self.model_path).result():
+      raise InputError(
+          f'{", ".join(info.path for info in self.infos[:5])}{" ..." if len(self.infos) > 5 else ""}: no face found in '
+          'any of the frames looked at; pass videos that show one face, large and from the front')
+    total = sum(segment.stop - segment.start for segment in self.segments)
+    left = sum(segment.stop - segment.start for segment in todo)
+    if todo:
+      parallel.run_all(pool, landmarks.detect_segment, [(segment, self.model_path) for segment in todo], 'landmarks',
+                       total, total - left)
+
+  def _write_frames(self, pool, plan) -> None:
+    from speech2lip_jax.preprocess import clips, parallel, stages
+    final, growing = self.out / 'frames.npy', self.out / 'stages' / 'frames.npy'
+    record = self.out / 'stages' / 'frames.npz'
+    mark = stages.fingerprint(VERSION, self.mark, plan.num_frames)
+    if final.is_file() and stages.is_done(record, mark):
+      return
+    final.unlink(missing_ok=True)
+    markers = self.out / 'stages' / 'frames'
+    parts = clips.frame_parts(plan, markers, mark)
+    if not growing.is_file() or not any(stages.is_done(part.marker, part.mark) for part in parts):
+      np.lib.format.open_memmap(growing, 'w+', np.uint8, (plan.num_frames, self.size, self.size, 3)).flush()
+    todo = [part for part in parts if not stages.is_done(part.marker, part.mark)]
+    left = sum(len(part.wanted) for part in todo)
+    parallel.run_all(pool, clips.write_frames, [(part, growing) for part in todo], 'frames', plan.num_frames,
+                     plan.num_frames - left)
+    os.replace(growing, final)
+    stages.save(record, mark)
+    shutil.rmtree(markers)
+    stages.save_array(self.out / 'landmarks.npy', plan.landmarks[..., :2].astype(np.float32))
+    stages.save_array(self.out / 'is_interpolated.npy', plan.is_interpolated)
+
+  def _track(self, plan):
+    from speech2lip_jax.preprocess import stages, tracking
+    path = self.out / 'stages' / 'tracking.npz'
+    mark = stages.fingerprint(VERSION, self.mark, 'tracking')
+    if stages.is_done(path, mark):
+      record = stages.load(path)
+      report = dict(zip(record['report_names'].tolist(), record['report_values'].tolist()))
+      track = tracking.Track(record['poses'], float(record['focal_px']), record['points'], report)
+    else:
+      print(f'tracking: fitting {plan.num_frames} poses', file=sys.stderr)
+      track = tracking.fit(plan.landmarks, plan.is_interpolated, [clip.num_frames for clip in plan.clips], self.size)
+      stages.save(path, mark, poses=track.observed_from_head, focal_px=np.array(track.focal_px), points=track.points,
+                  report_names=np.array(list(track.report)), report_values=np.array(list(track.report.values())))
+    stages.save_array(self.out / 'observed_from_head.npy', track.observed_from_head)
+    return track
+
+  def _canonical(self, plan, track):
+    from speech2lip_jax.preprocess import canonical, mapping, stages
+    frames = np.load(self.out / 'frames.npy', mmap_mode='r')
+    poses = track.observed_from_head.astype(np.float64)
+    landmarks = plan.landmarks[..., :2]
+    chosen = canonical.choose_frame(frames, landmarks, poses, plan.is_interpolated)
+    depth = canonical.depth_map(track.points, poses[chosen], track.focal_px, self.size)
+    stages.save_array(self.out / 'depth_canonical.npy', depth)
+    stages.save_array(self.out / 'mask_face_canonical.npy', canonical.face_mask(landmarks[chosen], depth.shape))
+    stages.save_array(self.out / 'mask_head_canonical.npy', canonical.head_mask(frames[chosen], landmarks[chosen]))
+    moves = poses @ np.linalg.inv(poses[chosen])
+    mouths = mapping.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px)
+    box = canonical.lip_box(mouths[~plan.is_interpolated], self.size)
+    return chosen, box, {'mouth_width_px': float(np.median(np.ptp(mouths[..., 0], axis=1)))}
+
+  def _write_lips(self, track, canonical_frame: int, box: schema.LipBox) -> None:
+    from concurrent import futures
+
+    import tqdm
+
+    from speech2lip_jax.preprocess import mapping
+    frames = np.load(self.out / 'frames.npy', mmap_mode='r')
+    depth = np.load(self.out / 'depth_canonical.npy')
+    poses = track.observed_from_head.astype(np.float64)
+    moves = poses @ np.linalg.inv(poses[canonical_frame])
+    growing = self.out / 'stages' / 'rgb_lip_canonical.npy'
+    lips = np.lib.format.open_memmap(growing, 'w+', np.uint8, (len(frames), box.height, box.width, 3))
+    read = functools.partial(mapping.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px)
+    with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
+      results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
+      for n, image in enumerate(
+          tqdm.tqdm(results, 'lips', len(frames), unit='frame', dynamic_ncols=True, mininterval=0.5)):
+        lips[n] = image
+    lips.flush()
+    os.replace(growing, self.out / 'rgb_lip_canonical.npy')
+
+
+def _summarise(out: pathlib.Path, meta: schema.SubjectMeta, seconds: float) -> None:
+  tracking, box = meta.report['tracking'], meta.lip_box
+  print(
+      f'{out}: {meta.num_frames} frames ({meta.num_frames / schema.FPS:.1f} s) of {meta.width} px in '
+      f'{len(meta.clips)} clips, {meta.report["num_interpolated"]} interpolated\n'
+      f'  focal length {meta.focal_px:.0f} px, landmarks fit to {tracking["reprojection_median_px"]:.2f} px '
+      f'(95 %: {tracking["reprojection_p95_px"]:.2f}), jitter {tracking["jitter_px"]:.2f} px\n'
+      f'  canonical frame {meta.canonical_frame}, lip box {box.width} × {box.height} at ({box.left}, {box.top})\n'
+      f'  {seconds:.0f} s, {seconds / meta.num_frames:.3f} s a frame; look at {out / "contact_sheet.png"}')

@@ -1,0 +1,67 @@
+"""Finished work on disk: each stage's result lies under OUT/stages/ with the fingerprint of what it was made from.
+
+A result is there whole or not at all (temporary file, then rename), so an interrupted run continues where it stopped.
+"""
+import contextlib
+import fcntl
+import hashlib
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from speech2lip_jax.errors import InputError
+
+
+def fingerprint(*parts) -> str:
+  """16 hex digits that change when any part (numbers, strings, tuples of them) changes."""
+  return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def save(path: pathlib.Path, mark: str, **arrays: np.ndarray) -> None:
+  """Writes arrays and the fingerprint `mark` to `path` (.npz), atomically."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  with open(temporary, 'wb') as file:
+    np.savez(file, fingerprint=np.array(mark), **arrays)
+  os.replace(temporary, path)
+
+
+def is_done(path: pathlib.Path, mark: str) -> bool:
+  """Whether `path` holds a result made with this fingerprint."""
+  try:
+    with np.load(path, allow_pickle=False) as record:
+      return str(record['fingerprint']) == mark
+  except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    return False
+
+
+def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays of a finished stage."""
+  with np.load(path, allow_pickle=False) as record:
+    return {name: record[name] for name in record.files if name != 'fingerprint'}
+
+
+def save_array(path: pathlib.Path, array: np.ndarray) -> None:
+  """Writes one .npy file of the subject, atomically."""
+  temporary = path.with_name(f'{path.name}.tmp')
+  with open(temporary, 'wb') as file:
+    np.save(file, array)
+  os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def lock(folder: pathlib.Path):
+  """Holds a folder for this process, so that two runs do not write into each other's files.
+
+  Raises:
+    InputError: another run holds it.
+  """
+  with open(folder / 'lock', 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise InputError(
+          f'{folder.parent}: another run of preprocess is writing this folder; wait for it or stop it') from error
+    yield

@@ -1,0 +1,227 @@
+"""Reading video: any container, codec, size, frame rate and rotation → upright RGB frames on a 25 fps grid.
+
+Time zero of a video is its first picture's time stamp. Grid frame g stands for time g/25 s and is the source picture
+nearest to it, so a slower source repeats pictures, a faster one skips some, and a variable rate keeps its timing.
+Frames are uint8 RGB [H, W, 3], upright (rotation flag applied) with square pixels. Nothing here holds more than two
+decoded pictures at a time.
+"""
+import dataclasses
+import glob as globbing
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from speech2lip_jax.data import schema
+from speech2lip_jax.errors import InputError
+
+MIN_CLIP_S = 0.5  # shorter runs teach nothing and have no full speech window
+SEEK_MARGIN_S = 0.5  # seek early: the first pictures after a seek may be incomplete
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoInfo:
+  """What probing found. width, height: upright, square pixels; rotation: 0, 90, 180, 270 degrees counter-clockwise;
+  start_s: first picture's time; num_frames: at 25 fps."""
+  path: str
+  width: int
+  height: int
+  rotation: int
+  fps: float
+  start_s: float
+  duration_s: float
+  num_frames: int
+  has_timestamps: bool
+  file_size: int
+  mtime_ns: int
+
+  @property
+  def name(self) -> str:
+    return pathlib.Path(self.path).stem
+
+  @property
+  def identity(self) -> tuple[str, int, int]:
+    """What says that a file is still the same one."""
+    return os.path.abspath(self.path), self.file_size, self.mtime_ns
+
+
+def expand_inputs(patterns: list[str]) -> list[str]:
+  """File paths of the --video values, in the order given, each pattern's matches sorted, none twice.
+
+  Raises:
+    InputError: a path does not exist, or a pattern matches nothing.
+  """
+  paths = []
+  for pattern in patterns:
+    if os.path.exists(pattern):
+      matches = [pattern]
+    elif globbing.has_magic(pattern):
+      matches = sorted(path for path in globbing.glob(pattern, recursive=True) if os.path.isfile(path))
+      if not matches:
+        raise InputError(f'--video {pattern}: no file matches this pattern (looked from {os.getcwd()})')
+    else:
+      raise InputError(f'--video {pattern}: no such file (looked from {os.getcwd()})')
+    paths.extend(path for path in matches if path not in paths)
+  if not paths:
+    raise InputError('--video: no video given; pass --video a.mp4,b.mp4 or a quoted pattern such as "clips/*.mp4"')
+  return paths
+
+
+def open_container(path: str) -> 'av.container.InputContainer':
+  """An opened media file.
+
+  Raises:
+    InputError: it is a folder, unreadable, or no media file.
+  """
+  if os.path.isdir(path):
+    raise InputError(f'{path}: is a folder, not a video; pass its files, for example --video "{path}/*.mp4"')
+  try:
+    return av.open(path)
+  except (av.error.FFmpegError, OSError) as error:
+    raise InputError(
+        f'{path}: not a readable video ({error.strerror}); pass a video file such as mp4, mov, mkv or mpg') from error
+
+
+def video_stream(container: 'av.container.InputContainer', path: str) -> 'av.video.stream.VideoStream':
+  """The first moving-picture stream (an album cover is none).
+
+  Raises:
+    InputError: there is none.
+  """
+  for stream in container.streams.video:
+    if not stream.disposition & av.stream.Disposition.attached_pic:
+      return stream
+  raise InputError(f'{path}: has no video stream; pass a video file with a face and its sound')
+
+
+def probe(path: str) -> VideoInfo:
+  """Size, timing and rotation of a video, from its packets and its first picture.
+
+  Raises:
+    InputError: not a video, no pictures, no sound, or shorter than `MIN_CLIP_S`.
+  """
+  with open_container(path) as container:
+    stream = video_stream(container, path)
+    if not container.streams.audio:
+      raise InputError(f'{path}: has no sound; a subject needs the speech that belongs to its pictures')
+    last_end, num_packets, has_timestamps = None, 0, True
+    for packet in container.demux(stream):
+      if packet.size == 0:
+        continue
+      num_packets += 1
+      if packet.pts is None:
+        has_timestamps = False
+      elif not packet.is_discard:
+        end = packet.pts + (packet.duration or 0)
+        last_end = end if last_end is None else max(last_end, end)
+  with open_container(path) as container:
+    stream = video_stream(container, path)
+    first = next(_decode(container, stream, None), None)
+    if first is None:
+      raise InputError(
+          f'{path}: none of its {num_packets} video packets decodes; re-encode it, for example to H.264 mp4')
+    fps = float(stream.average_rate or stream.guessed_rate or schema.FPS)
+    has_timestamps = has_timestamps and first.pts is not None and last_end is not None
+    start_s = float(first.pts * stream.time_base) if has_timestamps else 0.0
+    duration_s = float(last_end * stream.time_base) - start_s if has_timestamps else num_packets / fps
+    if has_timestamps and duration_s < num_packets * 0.5 / fps:  # packets without durations, or a broken clock
+      duration_s = max(duration_s, 0.0) + 1 / fps
+    aspect = float(stream.sample_aspect_ratio or 1)
+    height, width = first.height, round(first.width * aspect) if 0.2 < aspect < 5 else first.width
+    rotation = round(first.rotation / 90) % 4 * 90
+    height, width = (width, height) if rotation % 180 else (height, width)
+  if duration_s < MIN_CLIP_S:
+    raise InputError(f'{path}: only {duration_s:.2f} s long; a clip needs at least {MIN_CLIP_S} s, leave it out')
+  status = os.stat(path)
+  return VideoInfo(path, width, height, rotation, fps, start_s, duration_s, max(1, round(duration_s * schema.FPS)),
+                   has_timestamps, status.st_size, status.st_mtime_ns)
+
+
+def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
+                max_side: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields (g, frame) for grid frames start ≤ g < stop, in order; a video that ends early repeats its last picture.
+
+  Args:
+    info: from `probe`.
+    start, stop: half-open range of the 25 fps grid; all frames when left out.
+    max_side: shrink frames whose longer side is larger than this many pixels.
+
+  Yields:
+    g and [H, W, 3] uint8 RGB; a repeated picture is the same array.
+  """
+  stop = info.num_frames if stop is None else stop
+  with open_container(info.path) as container:
+    stream = video_stream(container, info.path)
+    stream.thread_type = 'AUTO'
+    grid, before, before_time, shown, image = start, None, None, None, None
+    for time_s, picture in _timed_pictures(container, stream, info, start / schema.FPS):
+      while grid < stop and time_s >= grid / schema.FPS - 1e-6:
+        target = grid / schema.FPS
+        is_later_nearer = before is None or time_s - target < target - before_time - 1e-6
+        nearest = picture if is_later_nearer else before
+        if nearest is not shown:
+          shown, image = nearest, _to_rgb(nearest, info, max_side)
+        yield grid, image
+        grid += 1
+      before, before_time = picture, time_s
+      if grid >= stop:
+        return
+    if before is None:
+      raise InputError(
+          f'{info.path}: no picture decodes at {start / schema.FPS:.2f} s; re-encode it, for example to H.264 mp4')
+    image = image if shown is before else _to_rgb(before, info, max_side)
+    for last in range(grid, stop):
+      yield last, image
+
+
+def _timed_pictures(container, stream, info: VideoInfo, from_s: float):
+  """Yields (seconds since the first picture, av.VideoFrame) in order, the first not after `from_s` if possible."""
+  seek_s = from_s - SEEK_MARGIN_S + info.start_s if info.has_timestamps and from_s > SEEK_MARGIN_S else None
+  pictures = _decode(container, stream, seek_s)
+  first = next(pictures, None)
+  if seek_s is not None and (first is None or first.pts is None
+                             or float(first.pts * stream.time_base) - info.start_s > from_s):
+    # The index of this file is poor: read it from the beginning.
+    container.seek(0)
+    pictures = _decode(container, stream, None)
+    first = next(pictures, None)
+  time_s = -1 / info.fps
+  for picture in itertools.chain([] if first is None else [first], pictures):
+    if info.has_timestamps and picture.pts is not None:
+      time_s = float(picture.pts * stream.time_base) - info.start_s
+    else:
+      time_s += 1 / info.fps
+    if time_s >= -1e-6:
+      yield time_s, picture
+
+
+def _decode(container, stream, seek_s: float | None):
+  """Yields the pictures from the key picture before `seek_s` (or the beginning); skips damaged packets."""
+  if seek_s is not None:
+    try:
+      container.seek(int(seek_s / stream.time_base), stream=stream, backward=True)
+    except av.error.FFmpegError:
+      pass  # a file that cannot seek is read from its beginning
+  for packet in container.demux(stream):
+    try:
+      yield from packet.decode()
+    except av.error.InvalidDataError:
+      continue
+
+
+def _to_rgb(picture, info: VideoInfo, max_side: int | None) -> np.ndarray:
+  """[H, W, 3] uint8 RGB, upright, square pixels, at most `max_side` on the longer side."""
+  height, width = (info.width, info.height) if info.rotation % 180 else (info.height, info.width)
+  shrink = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
+  height, width = round(height * shrink), round(width * shrink)
+  if (height, width) != (picture.height, picture.width):
+    picture = picture.reformat(width=width,
+                               height=height,
+                               format='rgb24',
+                               interpolation='AREA' if shrink < 1.0 else 'BICUBIC')
+  image = picture.to_ndarray(format='rgb24')
+  # The display matrix turns the stored picture counter-clockwise by `rotation` degrees, as np.rot90 does.
+  return np.ascontiguousarray(np.rot90(image, info.rotation // 90))
