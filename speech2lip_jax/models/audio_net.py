@@ -1,0 +1,35 @@
+"""AudioNet: a window of audio features → one vector (reference program)."""
+import flax.linen as nn
+import jax
+
+
+class AudioNet(nn.Module):
+  """Strided convolutions until one time step is left, then two dense layers.
+
+  Each convolution (kernel 3, stride 2, padding 1) halves the window: 16 steps take the reference program's four, of 32,
+  32, 64, 64 channels; every doubling of the window adds one of 64.
+
+  Attributes:
+    num_features: length of the result.
+  """
+  num_features: int = 64
+
+  @nn.compact
+  def __call__(self, audio_feat: jax.Array) -> jax.Array:
+    """Returns [B, num_features] float32.
+
+    Args:
+      audio_feat: [B, T, C] float32 window centred on the frame; T is a power of two, at least 16.
+
+    Raises:
+      ValueError: T is another number.
+    """
+    num_steps = audio_feat.shape[1]
+    if num_steps < 16 or num_steps & (num_steps - 1):
+      raise ValueError(f'audio window of {num_steps} steps: must be a power of two and at least 16')
+    widths = (32, 32) + (64,) * (num_steps.bit_length() - 3)
+    h = audio_feat
+    for i, width in enumerate(widths):
+      h = nn.leaky_relu(nn.Conv(width, (3,), strides=2, padding=1, name=f'conv_{i}')(h), 0.02)
+    h = nn.leaky_relu(nn.Dense(64, name='dense_0')(h[:, 0]), 0.02)
+    return nn.Dense(self.num_features, name='dense_1')(h)

@@ -1,0 +1,112 @@
+"""The lip field f(x, a, t) → rgb (Eq. 1) and its continuous sampling in training (Eq. 2)."""
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from speech2lip_jax.ops import encoding
+
+
+class _Dense(nn.Module):
+  """An affine layer whose kernel the caller may combine with others; call it to get (kernel [in, out], bias [out])."""
+  num_inputs: int
+  num_outputs: int
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array]:
+    kernel = self.param('kernel', nn.initializers.lecun_normal(), (self.num_inputs, self.num_outputs))
+    return kernel, self.param('bias', nn.initializers.zeros_init(), (self.num_outputs,))
+
+
+class LipField(nn.Module):
+  """Colour of any place of the lip box for one audio vector per frame (Eq. 1).
+
+  The projections of place, audio and time are summed with no activation before the first hidden layer, and a second set
+  of them is put in front of hidden layer `skip_after`. Sum and layer are both linear there, so audio and time go
+  through the layer once per frame and the place's projection is multiplied into the layer's kernel: the same function
+  and gradients with fewer products per pixel.
+
+  Attributes:
+    width: units of a hidden layer.
+    depth: hidden layers.
+    skip_after: number of hidden layers before the skip, 1..depth − 1.
+    use_time: whether the frame index is an input.
+  """
+  width: int = 256
+  depth: int = 8
+  skip_after: int = 5
+  use_time: bool = False
+
+  @nn.compact
+  def __call__(self, coords: jax.Array, audio: jax.Array, frame_index: jax.Array | None = None) -> jax.Array:
+    """Returns rgb [B, P, 3] float32, meant as 0..1 but not clamped.
+
+    Args:
+      coords: [B, P, 2] float32 (x, y), 0..1 across the lip box.
+      audio: [B, A] float32, one vector per frame.
+      frame_index: [B] raw frame number; read only with `use_time`.
+    """
+    if not 0 < self.skip_after < self.depth:
+      raise ValueError(f'skip_after={self.skip_after}: must be 1..{self.depth - 1} for depth={self.depth}')
+    place = encoding.encode_position(coords)
+    inputs = {'audio': audio}
+    if self.use_time:
+      inputs['time'] = encoding.encode_time(frame_index)
+
+    def project_inputs(suffix, layer_kernel):
+      """Place, audio and time projected, summed and multiplied by `layer_kernel` [width, width]: [B, P, width]."""
+      kernel, per_frame = _Dense(place.shape[-1], self.width, name=f'place_{suffix}')()
+      for name, vector in inputs.items():
+        per_frame = per_frame + nn.Dense(self.width, name=f'{name}_{suffix}')(vector)
+      return place @ (kernel @ layer_kernel) + (per_frame @ layer_kernel)[:, None]
+
+    kernel, bias = _Dense(self.width, self.width, name='hidden_0')()
+    h = nn.relu(project_inputs('in', kernel) + bias)
+    for i in range(1, self.depth):
+      if i == self.skip_after:
+        kernel, bias = _Dense(2 * self.width, self.width, name=f'hidden_{i}')()
+        h = nn.relu(h @ kernel[self.width:] + project_inputs('skip', kernel[:self.width]) + bias)
+      else:
+        h = nn.relu(nn.Dense(self.width, name=f'hidden_{i}')(h))
+    return nn.Dense(3, name='rgb')(h)
+
+
+def pixel_coords(height: int, width: int) -> jax.Array:
+  """Field coordinates [height·width, 2] of a lip image's pixels: (x, y), 0..1 with both ends, rows first."""
+  def positions(size):
+    # A float32 step counted from the nearer end, as torch.linspace does it: the highest octave shows one ulp of
+    # difference.
+    from_start = np.float64(np.float32(1) / np.float32(max(size - 1, 1))) * np.arange(size)
+    return np.where(np.arange(size) < size // 2, from_start, 1 - from_start[::-1]).astype(np.float32)
+
+  return jnp.asarray(np.stack(np.meshgrid(positions(width), positions(height)), axis=-1).reshape(-1, 2))
+
+
+def local_ensemble(field: Callable[[jax.Array], jax.Array], coords: jax.Array, image_size: tuple[int, int],
+                   rand: jax.Array | float) -> jax.Array:
+  """Continuous sampling (Eq. 2): area-weighted mean of the field at four points around each place.
+
+  The points lie half a pixel away, all moved by (0.5 / height)·rand/2 and clamped to 0..1; a point's weight is the area
+  of the rectangle that the opposite point spans with the place.
+
+  Args:
+    field: maps [B, Q, 2] coords to [B, Q, 3].
+    coords: [B, P, 2] float32 (x, y), 0..1.
+    image_size: (height, width) whose pixels the steps are measured in.
+    rand: scalar or [B] float32 uniform in 0..1.
+
+  Returns:
+    [B, P, 3] float32.
+  """
+  height, width = image_size
+  batch, num_points, _ = coords.shape
+  shift = jnp.broadcast_to(jnp.asarray(rand, jnp.float32) * (0.25 / height), (batch,))[:, None, None, None]
+  corners = jnp.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], jnp.float32) * jnp.array([0.5 / width, 0.5 / height])
+  # Rounded once: the highest octave turns one ulp of the place into 3e-5 of a radian.
+  places = jnp.clip(coords[:, None] + (corners[:, None] + shift), 0.0, 1.0)  # [B, 4, P, 2]
+  areas = jnp.abs(jnp.prod(places - coords[:, None], axis=-1)) + 1e-9
+  weights = areas[:, ::-1] / jnp.sum(areas, axis=1, keepdims=True)
+  rgb = field(places.reshape(batch, 4 * num_points, 2)).reshape(batch, 4, num_points, 3)
+  return jnp.sum(rgb * weights[..., None], axis=1)

@@ -1,0 +1,171 @@
+"""The whole model: speech → canonical lips → composed into the frame by GAMEM → refined by Blend-Net.
+
+Images are NHWC RGB float32 in 0 … 1; B frames at once, each with its own speech, pose and background.
+"""
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from ml_collections import FrozenConfigDict
+
+from speech2lip_jax.data.schema import LipBox
+from speech2lip_jax.models.audio_net import AudioNet
+from speech2lip_jax.models.blend_net import BlendNet
+from speech2lip_jax.models.gamem import CanonicalDepth
+from speech2lip_jax.models.lip_field import LipField, local_ensemble, pixel_coords
+from speech2lip_jax.ops import compose, warp
+
+
+class Geometry(NamedTuple):
+  """What is static about a subject: shapes, so that one compilation serves all its frames.
+
+  window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
+  frame with their context. focal: pixels.
+  """
+  height: int
+  width: int
+  lip_box: LipBox
+  window: tuple[int, int]
+  focal: float
+
+
+class SubjectConstants(NamedTuple):
+  """What is constant over a subject's frames and travels to the device once.
+
+  depth_tracked: [H, W] head units. outside_face: [H, W] 0 on the face … 1. mask_head_only: [H, W] 1 on head without
+  face. rgb_face_canonical: [H, W, 3]. rgb_lip_mean: [h, w, 3].
+  """
+  depth_tracked: jax.Array
+  outside_face: jax.Array
+  mask_head_only: jax.Array
+  rgb_face_canonical: jax.Array
+  rgb_lip_mean: jax.Array
+
+
+class Composition(NamedTuple):
+  """The window of B frames. origin: [B, 2] int32 (top, left) in the frame. observed: the true frame's window.
+
+  merged: lips carried in, before Blend-Net. All images [B, wh, ww, 3]. mask_mouth: [B, wh, ww] bool, pixels whose
+  C2O falls in the lip box.
+  """
+  origin: jax.Array
+  observed: jax.Array
+  merged: jax.Array
+  mask_mouth: jax.Array
+
+
+def window_fade(height: int, width: int, edge: float) -> np.ndarray:
+  """Weight of the blended picture in the window: [height, width, 1] float32, 0 at the rim, 1 from `edge` pixels on."""
+  def ramp(size):
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1])
+    return np.clip(distance / max(edge, 1.0), 0, 1)
+  return np.minimum(ramp(height)[:, None], ramp(width)[None])[..., None].astype(np.float32)
+
+
+class Speech2Lip(nn.Module):
+  """Attributes: config (the whole frozen config), geometry, axis_name (pmap axis over which batch statistics agree)."""
+  config: FrozenConfigDict
+  geometry: Geometry
+  axis_name: str | None = None
+
+  def setup(self):
+    field, blend = self.config.field, self.config.blend
+    self.audio_net = AudioNet(self.config.audio.num_features)
+    self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after,
+                              use_time=field.use_time)
+    self.blend_net = BlendNet(residual=blend.residual, axis_name=self.axis_name)
+    self.canonical_depth = CanonicalDepth(self.config.depth.cell)
+
+  def lip_pixels(self, audio_feat: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
+                 ensemble_shift: jax.Array | None = None) -> jax.Array:
+    """The lip field's colours (Eq. 1) at chosen pixels of the canonical lip image.
+
+    Args:
+      audio_feat: [B, T, C] speech window of each frame.
+      frame_id: [B] int32, read where the field has a time input.
+      pixels: [B, P] int32 index row · w + column into the lip box.
+      constants: of the subject.
+      ensemble_shift: [B] in 0 … 1, the random shift of continuous sampling (Eq. 2); None evaluates pixel centres.
+
+    Returns:
+      [B, P, 3] float32, not clamped.
+    """
+    _, _, height, width = self.geometry.lip_box
+    coords = pixel_coords(height, width)[pixels]
+    code = self.audio_net(audio_feat)
+    evaluate = lambda at: self.lip_field(at, code, frame_id)
+    if ensemble_shift is None:
+      rgb = evaluate(coords)
+    else:
+      rgb = local_ensemble(evaluate, coords, (height, width), ensemble_shift)
+    if self.config.field.residual:
+      rgb = rgb + constants.rgb_lip_mean.reshape(-1, 3)[pixels]
+    return rgb
+
+  def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
+    """Whole canonical lip images, [B, h, w, 3]."""
+    _, _, height, width = self.geometry.lip_box
+    pixels = jnp.broadcast_to(jnp.arange(height * width), (audio_feat.shape[0], height * width))
+    return self.lip_pixels(audio_feat, frame_id, pixels, constants).reshape(-1, height, width, 3)
+
+  def depth(self, constants: SubjectConstants) -> jax.Array:
+    """D_c [H, W] with its learned correction."""
+    return self.canonical_depth(constants.depth_tracked, constants.outside_face)
+
+  def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
+              depth_canonical: jax.Array) -> Composition:
+    """Carries canonical lips into the frames by C2O, inside a window around the mouth (section "Compose" of [P] 3.3).
+
+    Args:
+      rgb_lip: [B, h, w, 3]. rgb_face_observed: [B, H, W, 3]. observed_from_canonical: [B, 4, 4].
+      depth_canonical: [H, W].
+    """
+    geometry, box = self.geometry, self.geometry.lip_box
+    height, width = geometry.window
+    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing='ij')
+    grid = jnp.stack([columns, rows], -1).astype(jnp.float32)
+    centre = jnp.array([box.left + (box.width - 1) / 2, box.top + (box.height - 1) / 2])
+    feather = self.config.compose.feather * box.width
+
+    def one(lip, frame, pose):
+      centre_observed = warp.observed_points(centre, depth_canonical, pose, geometry.focal)
+      # A pose that throws the mouth out of the picture (or to infinity) leaves the window at the nearest border.
+      corner = jnp.round(jnp.nan_to_num(centre_observed) - jnp.array([(width - 1) / 2, (height - 1) / 2]))
+      corner = jnp.clip(corner, 0, jnp.array([geometry.width - width, geometry.height - height]))
+      left, top = corner.astype(jnp.int32)
+      observed = jax.lax.dynamic_slice(frame, (top, left, 0), (height, width, 3))
+      coords = warp.canonical_coords(grid + corner, depth_canonical, pose, geometry.focal,
+                                     num_steps=self.config.compose.num_inverse_steps)
+      merged, _ = compose.compose_lips(lip, observed, coords, (box.top, box.left), feather)
+      return Composition(jnp.stack([top, left]), observed, merged, compose.mouth_region(coords, box))
+
+    return jax.vmap(one)(rgb_lip, rgb_face_observed, observed_from_canonical)
+
+  def blend(self, merged: jax.Array, train: bool = False) -> jax.Array:
+    """Blend-Net's picture of the window, fading back into `merged` at the rim. [B, wh, ww, 3]."""
+    fade = window_fade(*self.geometry.window, edge=self.config.blend.edge * self.geometry.width)
+    return merged + fade * (self.blend_net(merged, train=train) - merged)
+
+  def head_to_canonical(self, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
+                        depth_canonical: jax.Array) -> jax.Array:
+    """Frames read at O2C: what each frame says of the canonical picture (Eq. 4). [B, H, W, 3]; outside reads the border."""
+    def one(frame, pose):
+      coords, _ = warp.observed_coords(depth_canonical, pose, self.geometry.focal)
+      return warp.sample_image(frame, coords, outside='border')
+    return jax.vmap(one)(rgb_face_observed, observed_from_canonical)
+
+  def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
+               observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False
+               ) -> tuple[Composition, jax.Array]:
+    """Speech and frames → the composition and its blended window [B, wh, ww, 3]."""
+    rgb_lip = self.lips(audio_feat, frame_id, constants)
+    composition = self.compose(rgb_lip, rgb_face_observed, observed_from_canonical, self.depth(constants))
+    return composition, self.blend(composition.merged, train=train)
+
+
+def paste_windows(rgb_face_observed: jax.Array, windows: jax.Array, origin: jax.Array) -> jax.Array:
+  """Frames [B, H, W, 3] with windows [B, wh, ww, 3] put at origin [B, 2] (top, left); every other pixel untouched."""
+  paste = lambda frame, window, at: jax.lax.dynamic_update_slice(frame, window, (at[0], at[1], 0))
+  return jax.vmap(paste)(rgb_face_observed, windows, origin)

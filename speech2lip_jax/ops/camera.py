@@ -1,0 +1,117 @@
+"""Rigid transforms and the pinhole camera (Eq. 3, 4).
+
+Camera: x right, y down, z forward. Pixel coordinates (x, y), pixel centres at integers, principal point at the image
+centre ((W − 1)/2, (H − 1)/2), focal length in pixels. Transforms are [..., 4, 4] float32, act on columns and read right
+to left: `observed_from_canonical @ point_canonical`.
+"""
+import jax
+import jax.numpy as jnp
+
+MIN_DEPTH = 1e-3  # Head units; a nearer point counts as this far, so that projecting never divides by zero.
+MAX_DEPTH = 1e6  # Head units; keeps inf − inf out of the transforms.
+
+
+def principal_point(height: int, width: int) -> tuple[float, float]:
+  """The image centre (x, y), pixels."""
+  return (width - 1) / 2, (height - 1) / 2
+
+
+def intrinsics(focal: jax.Array | float, height: int, width: int) -> jax.Array:
+  """Camera matrix K [3, 3] float32: focal and principal point in pixels."""
+  x, y = principal_point(height, width)
+  focal = jnp.asarray(focal, jnp.float32)
+  zero, one = jnp.zeros_like(focal), jnp.ones_like(focal)
+  return jnp.stack([focal, zero, x * one, zero, focal, y * one, zero, zero, one], axis=-1).reshape(*focal.shape, 3, 3)
+
+
+def rigid(rotation: jax.Array, translation: jax.Array) -> jax.Array:
+  """The transform [..., 4, 4] of rotation [..., 3, 3] and translation [..., 3]."""
+  top = jnp.concatenate([rotation, translation[..., None]], axis=-1)
+  bottom = jnp.broadcast_to(jnp.array([0, 0, 0, 1], top.dtype), (*top.shape[:-2], 1, 4))
+  return jnp.concatenate([top, bottom], axis=-2)
+
+
+def invert_rigid(transform: jax.Array) -> jax.Array:
+  """The inverse [..., 4, 4] of a rotation and translation [..., 4, 4]: [Rᵀ | −Rᵀt], exact without a solver."""
+  rotation = jnp.swapaxes(transform[..., :3, :3], -1, -2)
+  translation = -jnp.einsum('...ij,...j->...i', rotation, transform[..., :3, 3], precision='highest')
+  return rigid(rotation, translation)
+
+
+def relative_pose(observed_from_head: jax.Array, canonical_from_head: jax.Array) -> jax.Array:
+  """`observed_from_canonical` [..., 4, 4] = T_n · T_c⁻¹ (Eq. 3).
+
+  Args:
+    observed_from_head: [..., 4, 4] pose T_n of the frame, head → camera.
+    canonical_from_head: [..., 4, 4] or [4, 4] pose T_c of the canonical frame.
+  """
+  return jnp.matmul(observed_from_head, invert_rigid(canonical_from_head), precision='highest')
+
+
+def transform_points(transform: jax.Array, points: jax.Array) -> jax.Array:
+  """Moves points [..., 3] by one transform [4, 4]. Sums of products, not a dot: three columns gain nothing from one."""
+  rotation, translation = transform[:3, :3], transform[:3, 3]
+  x, y, z = points[..., 0:1], points[..., 1:2], points[..., 2:3]
+  return x * rotation[:, 0] + y * rotation[:, 1] + z * rotation[:, 2] + translation
+
+
+def unproject(pixels: jax.Array, depth: jax.Array, focal: jax.Array | float, height: int, width: int) -> jax.Array:
+  """D · K⁻¹ · p (right side of Eq. 4).
+
+  Args:
+    pixels: [..., 2] float32 (x, y) pixels of a height × width image, anywhere.
+    depth: [...] float32 along z, head units; counted as MIN_DEPTH..MAX_DEPTH.
+    focal: pixels.
+
+  Returns:
+    [..., 3] float32 points in camera coordinates.
+  """
+  centre = jnp.array(principal_point(height, width), jnp.float32)
+  depth = jnp.clip(depth, MIN_DEPTH, MAX_DEPTH)[..., None]
+  return jnp.concatenate([(pixels - centre) / focal * depth, depth], axis=-1)
+
+
+def project(points: jax.Array, focal: jax.Array | float, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+  """K · P divided by depth (left side of Eq. 4).
+
+  Args:
+    points: [..., 3] float32 in camera coordinates.
+    focal: pixels.
+
+  Returns:
+    pixels: [..., 2] float32 (x, y), always finite for finite points; those at or behind the camera land far outside.
+    z: [...] float32, their true depth, ≤ 0 behind the camera.
+  """
+  centre = jnp.array(principal_point(height, width), jnp.float32)
+  z = points[..., 2]
+  return points[..., :2] * (focal / jnp.maximum(z, MIN_DEPTH)[..., None]) + centre, z
+
+
+def rotation_from_euler(euler: jax.Array) -> jax.Array:
+  """R = Rx · Ry · Rz of the reference program's head tracker, whose Rz turns clockwise.
+
+  Args:
+    euler: [..., 3] float32 radians about x, y, z.
+
+  Returns:
+    [..., 3, 3] float32 in the tracker's camera (y up, z backward).
+  """
+  (sx, sy, sz), (cx, cy, cz) = (jnp.moveaxis(wave(euler), -1, 0) for wave in (jnp.sin, jnp.cos))
+  rows = [cy * cz, cy * sz, sy,
+          sx * sy * cz - cx * sz, sx * sy * sz + cx * cz, -sx * cy,
+          -cx * sy * cz - sx * sz, -cx * sy * sz + sx * cz, cx * cy]
+  return jnp.stack(rows, axis=-1).reshape(*euler.shape[:-1], 3, 3)
+
+
+def observed_from_head_of_tracker(euler: jax.Array, translation: jax.Array) -> jax.Array:
+  """Turns a pose of the reference program's head tracker into ours, by reversing y and z of camera and head.
+
+  Args:
+    euler: [..., 3] float32 radians.
+    translation: [..., 3] float32, tracker units, the head at negative z.
+
+  Returns:
+    observed_from_head [..., 4, 4] float32, the head at positive z.
+  """
+  flip = jnp.array([1, -1, -1], jnp.float32)
+  return rigid(rotation_from_euler(euler * flip), translation * flip)

@@ -1,0 +1,243 @@
+"""Reading images at continuous places, and the mapping between canonical and observed space (GAMEM, Eq. 4, 5).
+
+One image at a time ([H, W, C] float32; callers vmap). Coordinates are [..., 2] (x, y), in pixels with pixel centres at
+integers unless a name says `grid`; a grid is −1..1 from edge to edge of the image (align_corners=False).
+
+Both directions of GAMEM come from one map, p ↦ O2C(p): where in the observed frame the canonical point p is seen.
+`observed_coords` evaluates it at every canonical pixel; `canonical_coords` solves it for p, so the two agree exactly.
+"""
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from speech2lip_jax.ops import camera
+
+_MIN_DETERMINANT = 0.1  # Below, the canonical surface is seen edge-on or from behind, and a Newton step would jump.
+_MAX_STEP = 0.25  # Of the image's longer side: the longest step that the inverse may take at once.
+
+
+def pixels_from_grid(grid: jax.Array, height: int, width: int) -> jax.Array:
+  """Pixel coords [..., 2] of reference-program grid coords [..., 2]: x = ((gx + 1)·W − 1)/2."""
+  return ((grid + 1) * jnp.array([width, height], jnp.float32) - 1) / 2
+
+
+def grid_from_pixels(coords: jax.Array, height: int, width: int) -> jax.Array:
+  """Reference-program grid coords [..., 2] of pixel coords [..., 2]; the inverse of `pixels_from_grid`."""
+  return (2 * coords + 1) / jnp.array([width, height], jnp.float32) - 1
+
+
+def _bilinear_taps(fraction):
+  return jnp.stack([1 - fraction, fraction])
+
+
+def _bicubic_taps(fraction):
+  """Keys' cubic convolution with a = −1/2 (Catmull-Rom): third-order exact, and the identity at pixel centres."""
+  t, s = fraction, 1 - fraction
+  return jnp.stack([-0.5 * t * s * s, 1 - t * t * (2.5 - 1.5 * t), 1 - s * s * (2.5 - 1.5 * s), -0.5 * s * t * t])
+
+
+_TAPS = {'bilinear': (0, _bilinear_taps), 'bicubic': (-1, _bicubic_taps)}
+
+
+def sample_image(image: jax.Array, coords: jax.Array, method: str = 'bilinear', outside: str = 'zero') -> jax.Array:
+  """Reads an image at continuous places; differentiable in image and coords.
+
+  Args:
+    image: [H, W, C] float32.
+    coords: [..., 2] float32 (x, y) pixels. Any value is safe: infinities are outside, NaN counts as far left or above.
+    method: 'bilinear', or 'bicubic' (Catmull-Rom; may leave the image's range by an overshoot).
+    outside: 'zero': each tap outside the image counts 0, as torch's grid_sample does it; 'border': as its nearest
+    pixel.
+
+  Returns:
+    [..., C] float32.
+  """
+  if outside not in ('zero', 'border'):
+    raise ValueError(f"outside={outside!r}: must be 'zero' or 'border'")
+  height, width, channels = image.shape
+  first, taps = _TAPS[method]
+  flat = jnp.asarray(image).reshape(height * width, channels)
+
+  def axis(position, size):
+    """Clamped tap indices and weights, [taps, ...] each, along one axis."""
+    if outside == 'border' and method == 'bilinear':
+      position = jax.lax.clamp(0.0, position, size - 1.0)  # Gradient 0 at and beyond the border, as in torch.
+    else:
+      position = jax.lax.clamp(-3.0, position, size + 2.0)  # No tap inside from here on.
+    position = jnp.where(jnp.isnan(position), 0.0 if outside == 'border' else -3.0, position)
+    base = jnp.floor(position)
+    weights = taps(position - base)
+    offsets = jnp.arange(first, first + len(weights)).reshape(-1, *[1] * base.ndim)
+    index = base.astype(jnp.int32) + offsets
+    if outside == 'zero':
+      weights = weights * ((index >= 0) & (index < size))
+    return jnp.clip(index, 0, size - 1), weights
+
+  columns, weights_x = axis(coords[..., 0], width)
+  rows, weights_y = axis(coords[..., 1], height)
+  # One gather of all taps: XLA takes minutes to compile a chain of sixteen and their gradient.
+  values = flat.at[rows[:, None] * width + columns].get(mode='promise_in_bounds')
+  return jnp.sum(values * (weights_y[:, None] * weights_x)[..., None], axis=(0, 1))
+
+
+def _pixel_grid(height, width):
+  x, y = jnp.meshgrid(jnp.arange(width, dtype=jnp.float32), jnp.arange(height, dtype=jnp.float32))
+  return jnp.stack([x, y], axis=-1)
+
+
+def observed_coords(depth_canonical: jax.Array, observed_from_canonical: jax.Array, focal: jax.Array | float
+                    ) -> tuple[jax.Array, jax.Array]:
+  """O2C: for each canonical pixel, where to read in the frame (Eq. 4).
+
+  Args:
+    depth_canonical: [H, W] float32 D_c > 0 along z, head units.
+    observed_from_canonical: [4, 4] rigid transform of the frame.
+    focal: pixels.
+
+  Returns:
+    coords: [H, W, 2] float32 (x, y) pixels of the observed frame, finite.
+    z: [H, W] float32 depth in the observed camera; ≤ 0 where the point is behind it.
+  """
+  height, width = depth_canonical.shape
+  points = camera.unproject(_pixel_grid(height, width), depth_canonical, focal, height, width)
+  return camera.project(camera.transform_points(observed_from_canonical, points), focal, height, width)
+
+
+def _depth_and_slope(depth, coords):
+  """Bilinear read of `depth` [H, W] at coords [..., 2], border beyond it: values [...] and d/dx, d/dy [..., 2]."""
+  height, width = depth.shape
+  size = jnp.array([width, height], jnp.float32)
+  place = jnp.clip(coords, 0.0, size - 1)
+  base = jnp.clip(jnp.floor(place), 0.0, jnp.maximum(size - 2, 0))
+  fx, fy = jnp.moveaxis(place - base, -1, 0)
+  column, row = jnp.moveaxis(base.astype(jnp.int32), -1, 0)
+  flat, index = jnp.asarray(depth).reshape(-1), row * width + column
+  right, below = int(width > 1), width * int(height > 1)
+  corners = jnp.array([0, right, below, right + below]).reshape(-1, *[1] * index.ndim)
+  d00, d01, d10, d11 = flat.at[index + corners].get(mode='promise_in_bounds')
+  top, bottom = d00 + fx * (d01 - d00), d10 + fx * (d11 - d10)
+  slope = jnp.stack([(1 - fy) * (d01 - d00) + fy * (d11 - d10), bottom - top], axis=-1)
+  return top + fy * (bottom - top), jnp.where(place == coords, slope, 0.0)
+
+
+def _observed_at(depth_canonical, observed_from_canonical, focal, coords):
+  """O2C at continuous canonical points [..., 2] and its Jacobian's columns d/dx, d/dy, [..., 2] each."""
+  height, width = depth_canonical.shape
+  depth, slope = _depth_and_slope(depth_canonical, coords)
+  points = camera.unproject(coords, depth, focal, height, width)
+  moved = camera.transform_points(observed_from_canonical, points)
+  pixels, z = camera.project(moved, focal, height, width)
+  # d(point)/dx = D·K⁻¹e_x + (K⁻¹p)·dD/dx, turned by R, then through the division by z.
+  depth = points[..., 2:]
+  ray = points / depth
+  rotation = observed_from_canonical[:3, :3]
+  turned_ray = ray[..., 0:1] * rotation[:, 0] + ray[..., 1:2] * rotation[:, 1] + ray[..., 2:3] * rotation[:, 2]
+  scale = focal / jnp.maximum(z, camera.MIN_DEPTH)[..., None]
+  direction = moved[..., :2] / jnp.maximum(z, camera.MIN_DEPTH)[..., None]
+  columns = []
+  for axis in range(2):
+    change = depth / focal * rotation[:, axis] + turned_ray * slope[..., axis:axis + 1]
+    columns.append(scale * (change[..., :2] - direction * change[..., 2:]))
+  return pixels, columns
+
+
+def _inverse_step(coords, points_observed, depth_canonical, observed_from_canonical, focal):
+  """One step towards O2C(coords) = points_observed; with its Jacobian held constant its gradient is the inverse's."""
+  longest = float(max(depth_canonical.shape))
+  pixels, (by_x, by_y) = _observed_at(depth_canonical, observed_from_canonical, focal, coords)
+  by_x, by_y = jax.lax.stop_gradient((by_x, by_y))
+  residual = points_observed - pixels
+  determinant = by_x[..., 0] * by_y[..., 1] - by_x[..., 1] * by_y[..., 0]
+  regular = determinant > _MIN_DETERMINANT
+  inverse = 1 / jnp.where(regular, determinant, 1.0)
+  newton = jnp.stack([by_y[..., 1] * residual[..., 0] - by_y[..., 0] * residual[..., 1],
+                      by_x[..., 0] * residual[..., 1] - by_x[..., 1] * residual[..., 0]], axis=-1) * inverse[..., None]
+  step = jnp.clip(jnp.where(regular[..., None], newton, residual), -_MAX_STEP * longest, _MAX_STEP * longest)
+  return jnp.clip(coords + step, -longest, 2.0 * longest)
+
+
+# Forward it is a loop and backward one step: XLA fuses an unrolled chain of gathers into what takes it a minute to
+# compile.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _solve_inverse(points_observed, depth_canonical, observed_from_canonical, focal, num_steps):
+  longest = float(max(depth_canonical.shape))
+  step = lambda _, coords: _inverse_step(coords, points_observed, depth_canonical, observed_from_canonical, focal)
+  return jax.lax.fori_loop(0, num_steps, step, jnp.clip(points_observed, -longest, 2.0 * longest))
+
+
+def _solve_inverse_forward(*arguments):
+  coords = _solve_inverse(*arguments)
+  return coords, (coords, arguments[:4])
+
+
+def _solve_inverse_backward(num_steps, saved, gradient):
+  del num_steps
+  coords, arguments = saved
+  _, pull_back = jax.vjp(functools.partial(_inverse_step, coords), *arguments)
+  return pull_back(gradient)
+
+
+_solve_inverse.defvjp(_solve_inverse_forward, _solve_inverse_backward)
+
+
+def observed_points(points_canonical: jax.Array, depth_canonical: jax.Array, observed_from_canonical: jax.Array,
+                    focal: jax.Array | float) -> jax.Array:
+  """O2C at any canonical points [..., 2] (x, y) pixels, between pixels too: the frame's pixels [..., 2]."""
+  return _observed_at(jnp.asarray(depth_canonical), observed_from_canonical, focal, points_canonical)[0]
+
+
+def canonical_coords(points_observed: jax.Array, depth_canonical: jax.Array, observed_from_canonical: jax.Array,
+                     focal: jax.Array | float, num_steps: int = 8) -> jax.Array:
+  """C2O: for each observed point, where to read in canonical space: the inverse of O2C (Eq. 5).
+
+  Solves O2C(p) = p_o from p = p_o by Newton's method; where the map folds (the surface turns away from the observed
+  camera) its step is replaced by the fixed-point step p ← p + (p_o − O2C(p)), p stays finite and means nothing. The
+  depth between pixels is bilinear, so at pixel centres this is `observed_coords` inverted. Gradients are those of the
+  implicit function at the solution; reverse mode only.
+
+  Args:
+    points_observed: [..., 2] float32 (x, y) pixels of the observed frame, anywhere.
+    depth_canonical: [H, W] float32 D_c > 0, head units; beyond the image its border counts.
+    observed_from_canonical: [4, 4] rigid transform of the frame.
+    focal: pixels.
+    num_steps: iterations, at least 1.
+
+  Returns:
+    [..., 2] float32 (x, y) pixels of the canonical image, never NaN for finite input.
+  """
+  depth = jnp.clip(depth_canonical, camera.MIN_DEPTH, camera.MAX_DEPTH)  # The slope between infinite depths is NaN.
+  return _solve_inverse(jnp.asarray(points_observed), depth, jnp.asarray(observed_from_canonical),
+                        jnp.asarray(focal, jnp.float32), num_steps)
+
+
+def reference_pixel_coords(depth: jax.Array, transform: jax.Array, focal: jax.Array | float
+                           ) -> tuple[jax.Array, jax.Array]:
+  """Where the reference program reads for each pixel of a depth map.
+
+  Its principal point is (W/2, H/2), it divides by z + 1e-7, and it normalises by W − 1 what `reference_warp` then reads
+  as if it were normalised by W: a slip of up to half a pixel, kept for parity.
+
+  Args:
+    depth: [H, W] float32 along z.
+    transform: [4, 4] rigid, camera of the depth map → camera of the image to read.
+    focal: pixels.
+
+  Returns:
+    grid: [H, W, 2] float32, −1..1.
+    z: [H, W] float32 depth in the camera of the image to read.
+  """
+  height, width = depth.shape
+  centre = jnp.array([width / 2, height / 2], jnp.float32)
+  rays = (_pixel_grid(height, width) - centre) / focal
+  rays = jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], axis=-1)
+  points = camera.transform_points(transform, depth[..., None] * rays)
+  z = points[..., 2]
+  pixels = (focal * points[..., :2] + centre * z[..., None]) / (z[..., None] + 1e-7)
+  return pixels / jnp.array([width - 1, height - 1], jnp.float32) * 2 - 1, z
+
+
+def reference_warp(image: jax.Array, depth: jax.Array, transform: jax.Array, focal: jax.Array | float) -> jax.Array:
+  """The reference program's warp [H, W, C] of `image` [H, W, C] to the view of `depth` [H, W]; bilinear, border."""
+  grid, _ = reference_pixel_coords(depth, transform, focal)
+  return sample_image(image, pixels_from_grid(grid, *image.shape[:2]), outside='border')

@@ -1,0 +1,17 @@
+"""Eight simulated CPU devices for every test; must run before anything imports jax."""
+import atexit
+import os
+import shutil
+import tempfile
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+_FLAGS = {
+    'xla_force_host_platform_device_count': 8,
+    'xla_backend_optimization_level': 0,  # tests compile far longer than they compute
+}
+for _name, _value in _FLAGS.items():
+  if _name not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --{_name}={_value}'.strip()
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # a run, its continuation and its twin compile the same step
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='speech2lip_tests_')
+  atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
