@@ -111,7 +111,8 @@ def read_meta(folder: os.PathLike | str) -> SubjectMeta:
   """
   path = pathlib.Path(folder, 'meta.json')
   if not path.is_file():
-    raise InputError(f'{folder}: not a subject folder (no meta.json); make one with: speech2lip preprocess --video FILE --out {folder}')
+    raise InputError(f'{folder}: not a finished subject folder (no meta.json); make it with: '
+                     f'speech2lip preprocess --video FILE --out {folder}')
   try:
     record = json.loads(path.read_text())
     version = record['format_version']

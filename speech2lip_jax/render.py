@@ -1,0 +1,118 @@
+"""Renders a trained subject saying something: `speech2lip render --workdir RUN --audio FILE --out FILE.mp4`.
+
+With --split test instead of --audio: the held-out frames with their own sound.
+"""
+import sys
+
+import jax
+import numpy as np
+from absl import flags
+from scipy.io import wavfile
+from tqdm import tqdm
+
+from speech2lip_jax import cli, media
+from speech2lip_jax.common_flags import OUT, WORKDIR
+from speech2lip_jax.data import schema
+from speech2lip_jax.data.dataset import Subject, mel_windows, subject_mel_windows
+from speech2lip_jax.data.mel import log_mel
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.predict import Trained, load_trained
+
+_AUDIO = flags.DEFINE_string('audio', None, 'Any sound or video file: what the person is to say.')
+_SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
+_CLIP = flags.DEFINE_string('clip', None, "The clip to play under --audio by name, or 'all'; the longest one if not given.")
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Frames a device renders at once.', lower_bound=1)
+
+
+def back_and_forth(num_frames: int, count: int) -> np.ndarray:
+  """`count` indices that run 0 … num_frames − 1, back to 0, and so on without repeating the turning frame: [count] int64."""
+  period = max(2 * num_frames - 2, 1)
+  position = np.arange(count) % period
+  return np.minimum(position, period - position)
+
+
+def background_frames(subject: Subject, count: int, clip_name: str | None) -> np.ndarray:
+  """The frames to paint on, [count]: one clip (the longest by default) back and forth, or all clips one after another.
+
+  Raises:
+    InputError: no clip has that name.
+  """
+  clips = subject.meta.clips
+  if clip_name == 'all':
+    ids = np.arange(subject.meta.num_frames)
+  else:
+    chosen = [clip for clip in clips if clip.name == clip_name] if clip_name else [max(clips, key=lambda c: c.num_frames)]
+    if not chosen:
+      names = ', '.join(clip.name for clip in clips[:8]) + (' …' if len(clips) > 8 else '')
+      raise InputError(f"--clip={clip_name}: {subject.folder} has no such clip; one of: {names}, or 'all'")
+    ids = np.arange(chosen[0].start, chosen[0].start + chosen[0].num_frames)
+  return ids[back_and_forth(len(ids), count)]
+
+
+def render_audio(trained: Trained, audio_path: str, out: str, clip_name: str | None = None) -> int:
+  """Writes `out`, an mp4 as long as the sound; returns its number of frames.
+
+  Raises:
+    InputError: the sound cannot be read.
+  """
+  sound, rate = media.read_sound(audio_path)
+  speech, _ = media.read_sound(audio_path, schema.SAMPLE_RATE, mono=True)
+  mel = log_mel(speech[0].astype(np.float32) / 32768)
+  count = max(1, round(sound.shape[1] / rate * schema.FPS))
+  frame_ids = background_frames(trained.subject, count, clip_name)
+  windows = LazyWindows(mel, count, trained.config.audio.window_steps)
+  _write(trained, frame_ids, windows, out, sound, rate)
+  return count
+
+
+def render_test(trained: Trained, out: str) -> int:
+  """Writes the held-out frames with their own sound; returns their number."""
+  frame_ids = trained.split.test
+  rate, sound = wavfile.read(trained.subject.folder / 'audio.wav', mmap=True)
+  sound = sound.reshape(-1, schema.SAMPLES_PER_FRAME)[frame_ids].reshape(1, -1)
+  windows = subject_mel_windows(trained.subject, frame_ids, trained.config.audio.window_steps)
+  _write(trained, frame_ids, windows, out, sound, rate)
+  return len(frame_ids)
+
+
+class LazyWindows:
+  """Rows of the mel windows of a long sound, made when asked for: `windows[rows]` → [b, num_steps, 80]."""
+
+  def __init__(self, mel: np.ndarray, num_frames: int, num_steps: int):
+    self._mel, self._num_steps, self.shape = mel, num_steps, (num_frames, num_steps, mel.shape[1])
+
+  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+    return mel_windows(self._mel, rows, self._num_steps)
+
+
+def _write(trained: Trained, frame_ids, windows, out: str, sound: np.ndarray, rate: int) -> None:
+  meta = trained.subject.meta
+  predictions = trained.predictor.from_speech(frame_ids, windows)
+  with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate) as writer:
+    for prediction in tqdm(predictions, total=len(frame_ids), unit='frame', dynamic_ncols=True):
+      writer.write(prediction.rgb_face)
+
+
+def main(argv: list[str]) -> None:
+  """The verb."""
+  if len(argv) > 1:
+    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
+  if not WORKDIR.value or not OUT.value:
+    raise InputError('--workdir (of a training run) and --out (FILE.mp4) are needed')
+  if (_AUDIO.value is None) == (_SPLIT.value is None):
+    raise InputError('give either --audio FILE or --split test')
+  if not OUT.value.endswith('.mp4'):
+    raise InputError(f'--out={OUT.value}: must end in .mp4')
+  if _AUDIO.value:
+    media.read_sound(_AUDIO.value, schema.SAMPLE_RATE, mono=True)  # a bad file is told before the model loads
+  trained = load_trained(WORKDIR.value, _BATCH_SIZE.value)
+  if _AUDIO.value:
+    count = render_audio(trained, _AUDIO.value, OUT.value, _CLIP.value)
+  else:
+    count = render_test(trained, OUT.value)
+  print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}, '
+        f'{jax.local_device_count()} {jax.local_devices()[0].platform} device(s)')
+
+
+if __name__ == '__main__':
+  cli.run_verb('render', sys.modules[__name__], sys.argv)

@@ -1,0 +1,54 @@
+"""What a run writes for people: WORKDIR/log.jsonl (a line per logged step), TensorBoard events, sample pictures."""
+import json
+import os
+import pathlib
+import time
+
+import cv2
+import numpy as np
+
+
+class Summary:
+  """Logs scalars and pictures of one run. After a restart, lines past the restored step are dropped, then rewritten.
+
+  Only process 0 should make one.
+  """
+
+  def __init__(self, workdir: os.PathLike | str, first_step: int):
+    from tensorboardX import SummaryWriter
+    self._folder = pathlib.Path(workdir)
+    self._path = self._folder / 'log.jsonl'
+    if self._path.is_file():
+      kept = []
+      for line in self._path.read_text().splitlines():
+        try:
+          if json.loads(line)['step'] <= first_step:
+            kept.append(line)
+        except (ValueError, KeyError):
+          continue  # a line cut short by a kill
+      temporary = self._path.with_suffix('.jsonl.tmp')
+      temporary.write_text(''.join(line + '\n' for line in kept))
+      os.replace(temporary, self._path)
+    self._log = self._path.open('a')
+    self._writer = SummaryWriter(str(self._folder / 'tensorboard'), purge_step=first_step + 1)
+    self._started = time.time()
+
+  def scalars(self, step: int, values: dict[str, float]) -> None:
+    """Writes one line of named scalars (`loss/…`, `metric/…`, `time/…`)."""
+    values = {name: float(value) for name, value in values.items()}
+    self._log.write(json.dumps({'step': step, **values}) + '\n')
+    self._log.flush()
+    for name, value in values.items():
+      self._writer.add_scalar(name, value, step)
+
+  def image(self, step: int, name: str, rgb: np.ndarray) -> None:
+    """Writes a picture [H, W, 3] uint8 RGB to samples/NAME_STEP.png and TensorBoard."""
+    folder = self._folder / 'samples'
+    folder.mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / f'{name}_{step:06d}.png'), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    self._writer.add_image(name, rgb, step, dataformats='HWC')
+
+  def close(self) -> None:
+    """Flushes and closes the files."""
+    self._log.close()
+    self._writer.close()

@@ -1,0 +1,154 @@
+"""Trains a subject's model: `speech2lip train --config configs/default.py --workdir RUN --config.data.path=SUBJECT`.
+
+The same command continues a stopped run; the values it logs are those of a run that never stopped.
+"""
+import sys
+import time
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from speech2lip_jax import checkpoint, cli, train_step
+from speech2lip_jax.common_flags import WORKDIR
+from speech2lip_jax.data.dataset import load_subject, split_frames, subject_mel_windows
+from speech2lip_jax.data.input_pipeline import TrainBatches, prefetch
+from speech2lip_jax.devices import replicate, shard, unreplicate
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.metrics import image as image_metrics
+from speech2lip_jax.predict import Predictor
+from speech2lip_jax.subject_model import build_model, subject_constants
+from speech2lip_jax.summary import Summary
+
+_CONFIG = config_flags.DEFINE_config_file('config', 'configs/default.py', 'The recipe.')
+
+
+def validate_config(config: ConfigDict, num_devices: int) -> None:
+  """Checks what only shows up late otherwise.
+
+  Raises:
+    InputError: a value is out of range.
+  """
+  train = config.train
+  unit = num_devices * train.blend_every
+  if train.batch_size <= 0 or train.batch_size % unit:
+    raise InputError(f'config.train.batch_size={train.batch_size}: must be a multiple of devices × blend_every = '
+                     f'{num_devices} × {train.blend_every} = {unit}')
+  for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
+    if train[name] < 1:
+      raise InputError(f'config.train.{name}={train[name]}: must be at least 1')
+
+
+class Validation:
+  """Renders the validation frames with the averaged weights, and a strip of test frames to look at."""
+
+  def __init__(self, model, constants, subject, split, config):
+    num = min(config.data.num_val_frames, len(split.val))
+    pick = lambda ids, n: ids[np.linspace(0, len(ids) - 1, n).round().astype(int)]
+    self._subject, self._config = subject, config
+    self._val_ids, self._sample_ids = pick(split.val, num), pick(split.test, min(6, len(split.test)))
+    self._make = lambda variables: Predictor(model, variables, constants, subject)
+    self._predictor = None
+
+  def _predictions(self, state, ids):
+    variables = {'params': state.ema_params, 'batch_stats': state.batch_stats}
+    if self._predictor is None:
+      self._predictor = self._make(variables)
+    self._predictor.set_variables(variables)
+    return self._predictor.from_speech(ids, subject_mel_windows(self._subject, ids, self._config.audio.window_steps))
+
+  def psnr_lip(self, state) -> float:
+    """Mean PSNR of the mouth's pixels over the validation frames, dB."""
+    predictions = zip(self._val_ids, self._predictions(state, self._val_ids), strict=True)
+    return float(np.mean([image_metrics.psnr(p.rgb_face, self._subject.frames[i], p.mask_mouth) for i, p in predictions]))
+
+  def sample(self, state) -> np.ndarray:
+    """True test frames over rendered ones: [2·H, 6·W, 3] uint8."""
+    rendered = [p.rgb_face for p in self._predictions(state, self._sample_ids)]
+    return np.vstack([np.hstack(self._subject.frames[self._sample_ids]), np.hstack(rendered)])
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
+  """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir.
+
+  Raises:
+    InputError: the config, the subject folder or the workdir does not fit.
+    FloatingPointError: the loss is not finite.
+  """
+  num_devices, train = jax.device_count(), config.train
+  validate_config(config, num_devices)
+  subject = load_subject(config.data.path)
+  split = split_frames(subject, config.data)
+  checkpoint.claim_workdir(workdir, config)
+
+  # ---- model, state
+  model = build_model(subject, config, axis_name=train_step.AXIS)
+  constants = subject_constants(subject, split.train)
+  optimizer, schedule = train_step.make_optimizer(train)
+  state = train_step.create_state(model, optimizer, constants, config)
+  batches = TrainBatches(subject, split.train, seed=config.seed, batch_size=train.batch_size,
+                         window_steps=config.audio.window_steps, blend_every=train.blend_every,
+                         process=jax.process_index(), num_processes=jax.process_count())
+  validation = Validation(model, constants, subject, split, config)
+  is_main = jax.process_index() == 0
+
+  with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints:
+    # ---- resume
+    first_step = checkpoints.latest_step() or 0
+    if first_step:
+      state = checkpoints.restore(first_step, state)
+      logging.info('continuing from step %d', first_step)
+    summary = Summary(workdir, first_step) if is_main else None
+    state, device_constants = replicate((state, constants))
+    steps = {phase: train_step.make_train_step(model, optimizer, config, phase) for phase in train_step.PHASES}
+
+    # ---- loop
+    with_frames = lambda step: train_step.phase_of_step(step, train) == 'blend'
+    make = lambda step: shard(batches.batch(step, with_frames(step)))
+    bar = tqdm(total=train.num_steps, initial=first_step, unit='step', disable=not is_main, dynamic_ncols=True)
+    logged_at, logged_step = time.perf_counter(), first_step
+    for step, batch in zip(range(first_step, train.num_steps),
+                           prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
+      state, metrics = steps[train_step.phase_of_step(step, train)](state, batch, device_constants)
+      done = step + 1
+      bar.update()
+      if done % train.log_every == 0 or done == train.num_steps:
+        values = unreplicate(metrics)
+        if not np.isfinite(values['loss/total']):
+          raise FloatingPointError(f'step {done}: loss is {values["loss/total"]}; lower config.train.learning_rate '
+                                   f'and start again from the last checkpoint in {workdir}')
+        now = time.perf_counter()
+        seconds = (now - logged_at) / (done - logged_step)
+        logged_at, logged_step = now, done
+        if is_main:
+          summary.scalars(done, values | {'metric/learning_rate': schedule(step), 'time/step_s': seconds,
+                                          'time/eta_s': seconds * (train.num_steps - done)})
+          bar.set_postfix(loss=f'{values["loss/total"]:.5f}')
+      if done % train.eval_every == 0 or done == train.num_steps:
+        host_state = unreplicate(state)
+        score = validation.psnr_lip(host_state)
+        if is_main:
+          summary.scalars(done, {'metric/psnr_lip_val': score})
+          summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
+          bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
+        checkpoints.save(host_state, score)
+        logged_at, logged_step = time.perf_counter(), done
+    bar.close()
+    if is_main:
+      summary.close()
+    print(f'{workdir}: trained to step {train.num_steps}; best on validation: step {checkpoints.best_step()}')
+
+
+def main(argv: list[str]) -> None:
+  """The verb."""
+  if len(argv) > 1:
+    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
+  if not WORKDIR.value:
+    raise InputError('--workdir is missing: the folder for checkpoints and logs')
+  train_and_evaluate(_CONFIG.value, WORKDIR.value)
+
+
+if __name__ == '__main__':
+  cli.run_verb('train', sys.modules[__name__], sys.argv)

@@ -1,0 +1,206 @@
+"""The training step over devices, resuming, and the whole path from a subject folder to an mp4 and metrics."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import jax
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from configs import default, smoke
+from speech2lip_jax import evaluate, predict, render, train, train_step
+from speech2lip_jax.data import dataset, input_pipeline
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.subject_model import build_model, subject_constants
+from tests.toy_subject import write_toy_subject
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return write_toy_subject(tmp_path_factory.mktemp('train') / 'toy')
+
+
+def smoke_config(folder, **train_changes):
+  """configs/smoke.py sized for the tests' eight devices."""
+  config = smoke.get_config().unlock()
+  config.data.path = str(folder)
+  config.train.update(batch_size=16, blend_every=2, **train_changes)
+  return config.lock()
+
+
+@pytest.fixture(scope='module')
+def workdir(folder, tmp_path_factory):
+  """A whole short training over eight devices."""
+  path = tmp_path_factory.mktemp('run')
+  train.train_and_evaluate(smoke_config(folder), str(path))
+  return path
+
+
+def log_of(workdir):
+  """{step: logged values without times}."""
+  steps = {}
+  for line in (workdir / 'log.jsonl').read_text().splitlines():
+    record = json.loads(line)
+    steps.setdefault(record['step'], {}).update({k: v for k, v in record.items() if not k.startswith('time/')})
+  return steps
+
+
+def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
+  config = smoke_config(folder)
+  subject = dataset.load_subject(folder)
+  split = dataset.split_frames(subject, config.data)
+  constants = subject_constants(subject, split.train)
+  model = build_model(subject, config, axis_name=train_step.AXIS)
+  optimizer, _ = train_step.make_optimizer(config.train)
+  state = train_step.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
+  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, window_steps=16,
+                                      blend_every=2).batch(5, with_frames=True)
+  step = train_step.make_train_step(model, optimizer, config, 'blend')
+
+  def take(num_devices):
+    copies = lambda tree: jax.tree.map(lambda x: np.broadcast_to(x, (num_devices, *np.shape(x))), tree)
+    slices = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+    new_state, metrics = step(copies(state), slices, copies(constants))
+    return jax.tree.map(lambda x: np.asarray(x)[0], (new_state, metrics))
+
+  (one, one_metrics), (eight, eight_metrics) = take(1), take(8)
+  for name in one_metrics:
+    np.testing.assert_allclose(eight_metrics[name], one_metrics[name], rtol=1e-5, atol=1e-5, err_msg=name)
+  moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), one.params, state.params)
+  assert min(jax.tree.leaves(moved['blend_net']['out'])) > 0 and min(jax.tree.leaves(moved['lip_field'])) > 0
+  for (path, a), b in zip(jax.tree.leaves_with_path((one.params, one.batch_stats)),
+                          jax.tree.leaves((eight.params, eight.batch_stats)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+
+
+def test_each_phase_compiles_once(folder, tmp_path):
+  compiled = []
+  listener = lambda name, *_, **__: compiled.append(name) if name == '/jax/core/compile/backend_compile_duration' else None
+  config = smoke_config(folder, num_steps=6, blend_start_step=3, eval_every=6)
+  seen = []
+  make_train_step = train_step.make_train_step
+
+  def counted(*arguments):
+    step = make_train_step(*arguments)
+
+    def call(*values):
+      before = len(compiled)
+      result = jax.block_until_ready(step(*values))
+      seen.append((arguments[-1], len(compiled) - before))
+      return result
+    return call
+
+  jax.monitoring.register_event_duration_secs_listener(listener)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(train_step, 'make_train_step', counted)
+    train.train_and_evaluate(config, str(tmp_path))
+  assert [phase for phase, _ in seen] == ['lips'] * 3 + ['blend'] * 3
+  counts = [count for _, count in seen]
+  assert counts[0] > 0 and counts[3] > 0, 'the listener hears nothing'
+  assert counts[1] == counts[2] == counts[4] == counts[5] == 0
+
+
+def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, tmp_path):
+  stop_after = 9
+
+  class Cut(Exception):
+    pass
+
+  class CutSummary(train.Summary):
+    def scalars(self, step, values):
+      super().scalars(step, values)
+      if step > stop_after:
+        raise Cut
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
+    patch.setattr(train, 'Summary', CutSummary)
+    train.train_and_evaluate(smoke_config(folder), str(tmp_path))
+  with (tmp_path / 'log.jsonl').open('a') as log:
+    log.write('{"step": 11, "loss/to')  # a line cut short
+  train.train_and_evaluate(smoke_config(folder), str(tmp_path))
+  assert log_of(tmp_path) == log_of(workdir)
+
+
+@pytest.mark.slow
+def test_a_killed_process_continues_with_the_same_values(folder, tmp_path):
+  def start(name):
+    command = [sys.executable, '-m', 'speech2lip_jax.train', '--config=configs/smoke.py', f'--workdir={tmp_path / name}',
+               f'--config.data.path={folder}']
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''})
+  assert start('whole').wait() == 0
+  process = start('killed')
+  while not (tmp_path / 'killed/log.jsonl').is_file() or max(log_of(tmp_path / 'killed'), default=0) < 10:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert start('killed').wait() == 0
+  assert log_of(tmp_path / 'killed') == log_of(tmp_path / 'whole')
+
+
+def test_another_config_in_a_workdir_is_refused_by_field(folder, workdir):
+  with pytest.raises(InputError, match=r'config.train.learning_rate=0.001, now 0.5'):
+    train.train_and_evaluate(smoke_config(folder, learning_rate=0.5), str(workdir))
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(folder, tmp_path):
+  with pytest.raises(InputError, match='multiple of devices × blend_every = 8 × 3 = 24'):
+    config = smoke_config(folder).unlock()
+    config.train.blend_every = 3
+    train.train_and_evaluate(config, str(tmp_path))
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_path):
+  trained = predict.load_trained(str(workdir), batch_size=2)
+  record = evaluate.evaluate(trained, tmp_path)
+  assert record == json.loads((tmp_path / 'metrics.json').read_text())
+  assert record['num_frames'] == len(trained.split.test)
+  assert set(record['baselines']) == {'without_blend_net', 'oracle', 'mean_lips', 'nearest', 'nearest_8_mean'}
+  assert record['baselines']['oracle']['psnr_lip'] > 45
+  assert record['baselines']['oracle']['psnr_lip'] > record['baselines']['mean_lips']['psnr_lip'] + 10
+  assert (tmp_path / 'strips.png').is_file()
+
+
+def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, tmp_path):
+  trained = predict.load_trained(str(workdir), batch_size=2)
+  seconds, rate = 5.03, 44100  # longer than the toy's longest clip of 2.4 s
+  noise = np.random.default_rng(0).integers(-9000, 9000, (int(seconds * rate), 2)).astype(np.int16)
+  wavfile.write(tmp_path / 'speech.wav', rate, noise)
+  count = render.render_audio(trained, str(tmp_path / 'speech.wav'), str(tmp_path / 'out.mp4'))
+  with av.open(str(tmp_path / 'out.mp4')) as container:
+    assert sum(1 for _ in container.decode(video=0)) == count
+    assert abs(container.duration / av.time_base - seconds) <= 0.04
+  ids = trained.split.test[:3]
+  windows = dataset.subject_mel_windows(trained.subject, ids, 16)
+  height, width = trained.predictor._model.geometry.window
+  for frame_id, prediction in zip(ids, trained.predictor.from_speech(ids, windows), strict=True):
+    rows, columns = np.nonzero((prediction.rgb_face != trained.subject.frames[frame_id]).any(-1))
+    assert 0 < len(rows) and np.ptp(rows) < height and np.ptp(columns) < width
+    assert prediction.mask_mouth.any()
+
+
+def test_held_out_frames_render_with_their_own_sound(workdir, tmp_path):
+  trained = predict.load_trained(str(workdir), batch_size=2)
+  count = render.render_test(trained, str(tmp_path / 'test.mp4'))
+  assert count == len(trained.split.test)
+  with av.open(str(tmp_path / 'test.mp4')) as container:
+    assert abs(container.duration / av.time_base - count / 25) <= 0.04
+
+
+def test_a_workdir_without_checkpoint_or_config_is_named(tmp_path, folder):
+  with pytest.raises(InputError, match='not a training workdir'):
+    predict.load_trained(str(tmp_path))
+
+
+def test_every_config_loads_and_is_locked():
+  for config in (default.get_config(), smoke.get_config()):
+    with pytest.raises(AttributeError):
+      config.train.num_stps = 3
