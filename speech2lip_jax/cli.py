@@ -29,8 +29,10 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
     try:
       return flags.FLAGS(args)
     except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
-      # ml_collections reports a misspelt config field as a KeyError or AttributeError of several lines.
-      fail(' '.join(str(error).strip('"\'').split()))
+      text = str(error)
+      if isinstance(error, AttributeError | KeyError):  # ml_collections' misspelt field: an error's text in an error's text
+        text = 'no such config field: ' + text.replace('\\n', ' ').replace('\\', '').replace("'", '').strip('"') + ' (configs/default.py has all)'
+      fail(' '.join(text.split()))
 
   def main(args):
     if not flags.FLAGS['verbosity'].present:

@@ -2,12 +2,13 @@
 
 The same command continues a stopped run; the values it logs are those of a run that never stopped.
 """
+import os
 import sys
 import time
 
 import jax
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
@@ -23,6 +24,11 @@ from speech2lip_jax.subject_model import build_model, subject_constants
 from speech2lip_jax.summary import Summary
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/default.py', 'The recipe.')
+_DISTRIBUTED = flags.DEFINE_bool(
+    'distributed', False, 'One of several processes: found by itself on SLURM and TPU pods, else by the next three flags.')
+_COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes train together.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
 def validate_config(config: ConfigDict, num_devices: int) -> None:
@@ -147,6 +153,15 @@ def main(argv: list[str]) -> None:
     raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
   if not WORKDIR.value:
     raise InputError('--workdir is missing: the folder for checkpoints and logs')
+  config_file = config_flags.get_config_filename(flags.FLAGS['config'])
+  if not os.path.isfile(config_file):
+    raise InputError(f'--config={config_file}: no such file; give for example configs/default.py')
+  if _DISTRIBUTED.value:
+    try:
+      jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    except ValueError as error:
+      raise InputError(f'--distributed: {error} Give --coordinator_address, --num_processes and --process_id, '
+                       'or start it on a cluster that tells them') from error
   train_and_evaluate(_CONFIG.value, WORKDIR.value)
 
 
