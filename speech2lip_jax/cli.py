@@ -30,8 +30,9 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       return flags.FLAGS(args)
     except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
       text = str(error)
-      if isinstance(error, AttributeError | KeyError):  # ml_collections' misspelt field: an error's text in an error's text
-        text = 'no such config field: ' + text.replace('\\n', ' ').replace('\\', '').replace("'", '').strip('"') + ' (configs/default.py has all)'
+      if isinstance(error, AttributeError | KeyError):  # a misspelt config field: the text of an error in an error's
+        text = text.replace('\\n', ' ').replace('\\', '').replace("'", '').strip('"')
+        text = f'no such config field: {text} (configs/default.py has all)'
       fail(' '.join(text.split()))
 
   def main(args):

@@ -197,16 +197,3 @@ def test_the_grown_lip_rectangle_is_clipped_at_the_image_border(top, left):
   rows, columns = np.nonzero(np.asarray(merged)[..., 0] > 0.25)
   assert rows.min() == max(top - 5, 0) and rows.max() == min(top + 24 + 10, _HEIGHT) - 1
   assert columns.min() == max(left - 5, 0) and columns.max() == min(left + 28 + 5, _WIDTH) - 1
-
-
-def test_black_holes_swap_half_of_the_face_in_taken_samples_and_nothing_elsewhere():
-  pasted, frame = np.ones((64, 20, 20, 3), np.float32), np.zeros((64, 20, 20, 3), np.float32)
-  face = np.zeros((64, 20, 20), bool)
-  face[:, 5:15, 5:15] = True
-  first, second = compose.black_holes(jax.random.key(0), pasted, frame, face)
-  changed = np.asarray(first)[..., 0] == 0
-  taken = changed.any(axis=(1, 2))
-  assert not changed[~face].any() and not np.asarray(second)[~face].any()
-  assert 0.3 < taken.mean() < 0.7
-  np.testing.assert_allclose(changed[taken][face[taken]].mean(), 0.5, atol=0.05)
-  assert set(np.unique(first)) == {0, 1}

@@ -57,33 +57,10 @@ def compose_lips(rgb_lip: jax.Array, window: jax.Array, coords_canonical: jax.Ar
 
 
 def mouth_region(coords_canonical: jax.Array, lip_box: LipBox) -> jax.Array:
-  """The mouth region [...] bool: points [..., 2] whose C2O falls on a pixel of the lip box (METHOD's protocol)."""
+  """The mouth region [...] bool: points [..., 2] whose C2O falls on a pixel of the lip box."""
   x, y = coords_canonical[..., 0], coords_canonical[..., 1]
   inside_x = (x >= lip_box.left - 0.5) & (x < lip_box.left + lip_box.width - 0.5)
   return inside_x & (y >= lip_box.top - 0.5) & (y < lip_box.top + lip_box.height - 0.5)
-
-
-def black_holes(key: jax.Array, pasted: jax.Array, frame: jax.Array, mask_face: jax.Array, probability: float = 0.5
-                ) -> tuple[jax.Array, jax.Array]:
-  """Black-hole augmentation: single pixels of the face swap between pasted and true image (reference program).
-
-  Blend-Net so learns to fill holes. Each sample takes part with `probability`; within it each pixel of the face swaps
-  with probability one half, in the two images independently.
-
-  Args:
-    key: random key.
-    pasted, frame: [B, H, W, 3] float32.
-    mask_face: [B, H, W] bool; pixels outside it never swap.
-    probability: of a sample to be augmented at all.
-
-  Returns:
-    The augmented `pasted` and `frame`.
-  """
-  key_sample, key_pasted, key_frame = jax.random.split(key, 3)
-  taken = jax.random.bernoulli(key_sample, probability, (pasted.shape[0], 1, 1)) & mask_face
-  swap_pasted = (taken & jax.random.bernoulli(key_pasted, 0.5, mask_face.shape))[..., None]
-  swap_frame = (taken & jax.random.bernoulli(key_frame, 0.5, mask_face.shape))[..., None]
-  return jnp.where(swap_pasted, frame, pasted), jnp.where(swap_frame, pasted, frame)
 
 
 def _rectangle(height, width, top, left, bottom, right):
