@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from speech2lip_jax import cli
 from speech2lip_jax.common_flags import OUT, WORKDIR
-from speech2lip_jax.data.dataset import mean_lips, subject_mel_windows
+from speech2lip_jax.data.dataset import evenly_spaced, mean_lips, subject_mel_windows
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.metrics import image as image_metrics
 from speech2lip_jax.predict import Prediction, Trained, load_trained
@@ -78,7 +78,7 @@ def score(predictions: Iterator[Prediction], truth: Iterator[np.ndarray]) -> dic
 def evaluate(trained: Trained, out: pathlib.Path) -> dict:
   """Scores the test split and writes metrics.json, table.md and strips.png into `out`; returns metrics.json's contents."""
   test, frames = trained.split.test, trained.subject.frames
-  columns = np.linspace(0, len(test) - 1, min(NUM_STRIP_FRAMES, len(test))).round().astype(int)
+  columns = evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES)
   results, strips = {}, [('true', [frames[test[i]] for i in columns])]
   everything = candidates(trained)
   bar = tqdm(total=len(everything) * len(test), unit='frame', dynamic_ncols=True)

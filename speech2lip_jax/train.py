@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from speech2lip_jax import checkpoint, cli, train_step
 from speech2lip_jax.common_flags import WORKDIR
-from speech2lip_jax.data.dataset import load_subject, split_frames, subject_mel_windows
+from speech2lip_jax.data.dataset import evenly_spaced, load_subject, split_frames, subject_mel_windows
 from speech2lip_jax.data.input_pipeline import TrainBatches, prefetch
 from speech2lip_jax.devices import replicate, shard, unreplicate
 from speech2lip_jax.errors import InputError
@@ -29,6 +29,9 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes train together.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+
+
+NUM_SAMPLES = 6  # test frames in a sample picture
 
 
 def validate_config(config: ConfigDict, num_devices: int) -> None:
@@ -51,10 +54,9 @@ class Validation:
   """Renders the validation frames with the averaged weights, and a strip of test frames to look at."""
 
   def __init__(self, model, constants, subject, split, config):
-    num = min(config.data.num_val_frames, len(split.val))
-    pick = lambda ids, n: ids[np.linspace(0, len(ids) - 1, n).round().astype(int)]
     self._subject, self._config = subject, config
-    self._val_ids, self._sample_ids = pick(split.val, num), pick(split.test, min(6, len(split.test)))
+    self._val_ids = evenly_spaced(split.val, config.data.num_val_frames)
+    self._sample_ids = evenly_spaced(split.test, NUM_SAMPLES)
     self._make = lambda variables: Predictor(model, variables, constants, subject)
     self._predictor = None
 

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -129,20 +130,40 @@ def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, 
   assert log_of(tmp_path) == log_of(workdir)
 
 
+def start_training(folder, workdir, *flags):
+  """A process of its own, on one CPU device."""
+  command = [sys.executable, '-m', 'speech2lip_jax.train', '--config=configs/smoke.py', f'--workdir={workdir}',
+             f'--config.data.path={folder}', *flags]
+  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  return subprocess.Popen(command, cwd=ROOT, env=environment)
+
+
 @pytest.mark.slow
 def test_a_killed_process_continues_with_the_same_values(folder, tmp_path):
-  def start(name):
-    command = [sys.executable, '-m', 'speech2lip_jax.train', '--config=configs/smoke.py', f'--workdir={tmp_path / name}',
-               f'--config.data.path={folder}']
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''})
-  assert start('whole').wait() == 0
-  process = start('killed')
+  assert start_training(folder, tmp_path / 'whole').wait() == 0
+  process = start_training(folder, tmp_path / 'killed')
   while not (tmp_path / 'killed/log.jsonl').is_file() or max(log_of(tmp_path / 'killed'), default=0) < 10:
     time.sleep(0.01)
   process.send_signal(signal.SIGKILL)
   process.wait()
-  assert start('killed').wait() == 0
+  assert start_training(folder, tmp_path / 'killed').wait() == 0
   assert log_of(tmp_path / 'killed') == log_of(tmp_path / 'whole')
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(folder, tmp_path):
+  assert start_training(folder, tmp_path / 'one').wait() == 0
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  processes = [start_training(folder, tmp_path / 'two', '--distributed', f'--coordinator_address={address}',
+                              '--num_processes=2', f'--process_id={i}') for i in range(2)]
+  assert [process.wait() for process in processes] == [0, 0]
+  one, two = log_of(tmp_path / 'one'), log_of(tmp_path / 'two')
+  assert one.keys() == two.keys()
+  for step, values in one.items():
+    for name, value in values.items():
+      assert two[step][name] == pytest.approx(value, rel=1e-3), (step, name)
 
 
 def test_another_config_in_a_workdir_is_refused_by_field(folder, workdir):

@@ -104,6 +104,12 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
   return parts
 
 
+def evenly_spaced(frame_ids: np.ndarray, count: int) -> np.ndarray:
+  """`count` of the ids (all, if there are fewer), from the middles of equal stretches: clips begin with a shut mouth."""
+  count = min(count, len(frame_ids))
+  return frame_ids[((np.arange(count) + 0.5) * len(frame_ids) / count).astype(int)]
+
+
 def mel_windows(mel: np.ndarray, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
   """The mel window centred on each frame of one continuous sound; silence beyond its ends.
 
