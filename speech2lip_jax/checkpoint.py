@@ -1,6 +1,7 @@
 """Checkpoints in WORKDIR/checkpoints by Orbax: written in the background, atomic; the newest few and the best are kept."""
 import os
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,8 +53,21 @@ class Checkpoints:
       InputError: the checkpoint does not fit the model.
     """
     template = jax.tree.map(np.asarray, like)._asdict()
+    return TrainState(**self._restore(step, ocp.args.StandardRestore(template)))
+
+  def restore_weights(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+    """Those entries of the state saved at `step` that `like` has (shapes or arrays), as NumPy; the rest is not read.
+
+    Raises:
+      InputError: the checkpoint does not fit the model.
+    """
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
+    return self._restore(step, ocp.args.PyTreeRestore(template, restore_args=restore_args, partial_restore=True))
+
+  def _restore(self, step: int, restore_args):
     try:
-      return TrainState(**self._manager.restore(step, args=ocp.args.StandardRestore(template)))
+      return self._manager.restore(step, args=restore_args)
     except (ValueError, KeyError, FileNotFoundError) as error:
       reason = str(error).splitlines()[0]
       raise InputError(f'{self._manager.directory}/{step}: does not fit this config and subject ({reason}); '

@@ -125,8 +125,7 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     if step is None:
       raise InputError(f'{workdir}/checkpoints: no checkpoint yet; let speech2lip train run to its first one '
                        f'({config.train.eval_every} steps)')
-    optimizer, _ = train_step.make_optimizer(config.train)
-    shapes = jax.eval_shape(lambda: train_step.create_state(model, optimizer, constants, config))
-    state = checkpoints.restore(step, jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes))
-  variables = {'params': state.ema_params, 'batch_stats': state.batch_stats}
+    shapes = jax.eval_shape(lambda constants: train_step.create_variables(model, constants, config), constants)
+    weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
+  variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
   return Trained(config, subject, split, Predictor(model, variables, constants, subject, batch_size), step)

@@ -39,13 +39,18 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
   return optimizer, schedule
 
 
+def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict) -> dict[str, Any]:
+  """Initial {'params', 'batch_stats'}, a function of config.seed."""
+  geometry = model.geometry
+  return model.clone(axis_name=None).init(
+      jax.random.key(config.seed), jnp.zeros((1, config.audio.window_steps, 80)), jnp.zeros(1, jnp.int32),
+      jnp.zeros((1, geometry.height, geometry.width, 3)), jnp.eye(4)[None], constants)
+
+
 def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,
                  config: ConfigDict) -> TrainState:
   """The state at step 0, a function of config.seed."""
-  geometry = model.geometry
-  variables = jax.jit(model.clone(axis_name=None).init)(
-      jax.random.key(config.seed), jnp.zeros((1, config.audio.window_steps, 80)), jnp.zeros(1, jnp.int32),
-      jnp.zeros((1, geometry.height, geometry.width, 3)), jnp.eye(4)[None], constants)
+  variables = jax.jit(lambda constants: create_variables(model, constants, config))(constants)
   params = variables['params']
   return TrainState(jnp.int32(0), params, variables['batch_stats'], optimizer.init(params),
                     jax.tree.map(jnp.copy, params))
