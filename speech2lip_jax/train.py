@@ -44,7 +44,7 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
   unit = num_devices * train.blend_every
   if train.batch_size <= 0 or train.batch_size % unit:
     raise InputError(f'config.train.batch_size={train.batch_size}: must be a multiple of devices × blend_every = '
-                     f'{num_devices} × {train.blend_every} = {unit}')
+                     f'{num_devices} × {train.blend_every} = {unit}; give {max(1, -(-train.batch_size // unit)) * unit}')
   for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
     if train[name] < 1:
       raise InputError(f'config.train.{name}={train[name]}: must be at least 1')
