@@ -82,6 +82,24 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
     np.testing.assert_allclose(a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
+def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(folder):
+  config = smoke_config(folder).unlock()
+  config.field.update(ensemble=True, use_time=True, residual=False)
+  config.lock()
+  subject = dataset.load_subject(folder)
+  split = dataset.split_frames(subject, config.data)
+  constants = subject_constants(subject, split.train)
+  model = build_model(subject, config)
+  optimizer, _ = train_step.make_optimizer(config.train)
+  state = train_step.create_state(model, optimizer, constants, config)
+  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, window_steps=16,
+                                      blend_every=2).batch(0, with_frames=False)
+  loss = train_step.make_loss(model, config, 'lips')
+  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch, constants, jax.random.key(0))
+  for path, gradient in jax.tree.leaves_with_path((gradients['lip_field'], gradients['audio_net'])):
+    assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
+
+
 def test_each_phase_compiles_once(folder, tmp_path):
   compiled = []
   listener = lambda name, *_, **__: compiled.append(name) if name == '/jax/core/compile/backend_compile_duration' else None
