@@ -1,4 +1,5 @@
 """Checkpoints in WORKDIR/checkpoints by Orbax: written in the background, atomic; the newest few and the best are kept."""
+import json
 import os
 import pathlib
 from typing import Any
@@ -101,7 +102,6 @@ def read_config(workdir: os.PathLike | str) -> ConfigDict:
   Raises:
     InputError: the folder is no workdir.
   """
-  import json
   path = pathlib.Path(workdir, 'config.json')
   if not path.is_file():
     raise InputError(f'{workdir}: not a training workdir (no config.json); make one with: speech2lip train --workdir {workdir}')

@@ -62,7 +62,7 @@ class Predictor:
     return self._finish(composition, composition.merged, frames.rgb_face_observed)
 
   def _batches(self, num_frames: int, make) -> Iterator[Prediction]:
-    """make(start, rows) → device result for rows of the whole; pads the last batch and drops the padding."""
+    """make(rows) → a pmapped function and its arguments; the last batch is padded, and the padding dropped."""
     size = self._num_devices * self._batch_size
     starts = range(0, num_frames, size)
     rows_of = lambda start: np.minimum(np.arange(start, start + size), num_frames - 1)

@@ -3,6 +3,7 @@
 With --split test instead of --audio: the held-out frames with their own sound.
 """
 import sys
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -49,19 +50,30 @@ def background_frames(subject: Subject, count: int, clip_name: str | None) -> np
   return ids[back_and_forth(len(ids), count)]
 
 
-def render_audio(trained: Trained, audio_path: str, out: str, clip_name: str | None = None) -> int:
-  """Writes `out`, an mp4 as long as the sound; returns its number of frames.
+class Speech(NamedTuple):
+  """What is to be said. sound: [channels, n] int16 at `rate`, as in the file; mono: [m] int16, 16 kHz."""
+  sound: np.ndarray
+  rate: int
+  mono: np.ndarray
+
+
+def read_speech(path: str) -> Speech:
+  """Decodes a sound or video file.
 
   Raises:
-    InputError: the sound cannot be read.
+    InputError: it cannot be read.
   """
-  sound, rate = media.read_sound(audio_path)
-  speech, _ = media.read_sound(audio_path, schema.SAMPLE_RATE, mono=True)
-  mel = log_mel(speech[0].astype(np.float32) / 32768)
-  count = max(1, round(sound.shape[1] / rate * schema.FPS))
+  mono, _ = media.read_sound(path, schema.SAMPLE_RATE, mono=True)
+  return Speech(*media.read_sound(path), mono[0])
+
+
+def render_audio(trained: Trained, speech: Speech, out: str, clip_name: str | None = None) -> int:
+  """Writes `out`, an mp4 as long as the sound; returns its number of frames."""
+  mel = log_mel(speech.mono.astype(np.float32) / 32768)
+  count = max(1, round(speech.sound.shape[1] / speech.rate * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
   windows = LazyWindows(mel, count, trained.config.audio.window_steps)
-  _write(trained, frame_ids, windows, out, sound, rate)
+  _write(trained, frame_ids, windows, out, speech.sound, speech.rate)
   return count
 
 
@@ -103,11 +115,10 @@ def main(argv: list[str]) -> None:
     raise InputError('give either --audio FILE or --split test')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
-  if _AUDIO.value:
-    media.read_sound(_AUDIO.value, schema.SAMPLE_RATE, mono=True)  # a bad file is told before the model loads
+  speech = read_speech(_AUDIO.value) if _AUDIO.value else None  # a bad file is told before the model loads
   trained = load_trained(WORKDIR.value, _BATCH_SIZE.value)
-  if _AUDIO.value:
-    count = render_audio(trained, _AUDIO.value, OUT.value, _CLIP.value)
+  if speech:
+    count = render_audio(trained, speech, OUT.value, _CLIP.value)
   else:
     count = render_test(trained, OUT.value)
   print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}, '

@@ -2,7 +2,6 @@
 import json
 import os
 import pathlib
-import time
 
 import cv2
 import numpy as np
@@ -31,7 +30,6 @@ class Summary:
       os.replace(temporary, self._path)
     self._log = self._path.open('a')
     self._writer = SummaryWriter(str(self._folder / 'tensorboard'), purge_step=first_step + 1)
-    self._started = time.time()
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Writes one line of named scalars (`loss/…`, `metric/…`, `time/…`)."""
