@@ -1,4 +1,5 @@
 """A subject's geometry and constants for the model, computed from its folder, and the model built on them."""
+import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 from scipy import ndimage
@@ -6,6 +7,7 @@ from scipy import ndimage
 from speech2lip_jax.data.dataset import Subject, mean_lips
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.models.speech2lip import Geometry, Speech2Lip, SubjectConstants
+from speech2lip_jax.ops import warp
 
 BLEND_STRIDE = 4  # Blend-Net halves its picture twice
 
@@ -15,13 +17,9 @@ def _lip_extent_observed(subject: Subject) -> np.ndarray:
   meta, box = subject.meta, subject.meta.lip_box
   xs, ys = np.meshgrid(np.linspace(box.left, box.left + box.width - 1, 5).round().astype(int),
                        np.linspace(box.top, box.top + box.height - 1, 5).round().astype(int))
-  xs, ys = xs.ravel(), ys.ravel()
-  principal = np.array([(meta.width - 1) / 2, (meta.height - 1) / 2])
-  depth = subject.depth_canonical[ys, xs][:, None]
-  rays = np.concatenate([(np.stack([xs, ys], -1) - principal) / meta.focal_px, np.ones_like(depth)], -1)
-  points = np.concatenate([rays * depth, np.ones_like(depth)], -1)
-  observed = np.einsum('nij,pj->npi', subject.observed_from_canonical, points)
-  pixels = observed[..., :2] / np.maximum(observed[..., 2:3], 1e-6) * meta.focal_px
+  points = np.stack([xs.ravel(), ys.ravel()], -1).astype(np.float32)
+  project = lambda pose: warp.observed_points(points, subject.depth_canonical, pose, meta.focal_px)
+  pixels = np.asarray(jax.jit(jax.vmap(project))(subject.observed_from_canonical))
   extent = pixels.max(1) - pixels.min(1)
   return extent.max(0)[::-1]
 
