@@ -18,7 +18,8 @@ def _lip_extent_observed(subject: Subject) -> np.ndarray:
   xs, ys = np.meshgrid(np.linspace(box.left, box.left + box.width - 1, 5).round().astype(int),
                        np.linspace(box.top, box.top + box.height - 1, 5).round().astype(int))
   points = np.stack([xs.ravel(), ys.ravel()], -1).astype(np.float32)
-  project = lambda pose: warp.observed_points(points, subject.depth_canonical, pose, meta.focal_px)
+  project = lambda pose: warp.observed_points(points, subject.depth_canonical, pose, meta.focal_px,
+                                             meta.canonical_scale)
   pixels = np.asarray(jax.jit(jax.vmap(project))(subject.observed_from_canonical))
   extent = pixels.max(1) - pixels.min(1)
   return extent.max(0)[::-1]
@@ -30,21 +31,27 @@ def subject_geometry(subject: Subject, config: ConfigDict) -> Geometry:
   context = config.blend.context * meta.width
   size = np.ceil((_lip_extent_observed(subject) + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
   window = (min(int(size[0]), meta.height), min(int(size[1]), meta.width))
-  return Geometry(meta.height, meta.width, meta.lip_box, window, meta.focal_px)
+  return Geometry(meta.height, meta.width, meta.lip_box, window, meta.focal_px, meta.canonical_scale)
 
 
 def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstants:
   """What the model reads besides frames; the mean lips are of the training frames only."""
   meta = subject.meta
+  height, width = meta.canonical_size
+  rows, columns = np.mgrid[:height, :width].astype(np.float32)
+  coords = (np.stack([columns, rows], -1) + 0.5) / meta.canonical_scale - 0.5
+  frame = subject.frames[meta.canonical_frame].astype(np.float32) / 255
   mask_face = np.asarray(subject.mask_face_canonical) > 0
   mask_head = np.asarray(subject.mask_head_canonical) > 0
-  rim = 0.05 * meta.width
+  rim = 0.05 * meta.canonical_size[1]
   outside_face = np.clip(ndimage.distance_transform_edt(~mask_face) / rim, 0, 1)
+  # The canonical frame seen at its own pose: O2C is then the enlargement alone.
+  rgb_face_canonical = np.asarray(warp.sample_image(frame, coords, 'bicubic', 'border')).clip(0, 1)
   return SubjectConstants(
       depth_tracked=np.asarray(subject.depth_canonical, np.float32),
       outside_face=outside_face.astype(np.float32),
       mask_head_only=(mask_head & ~mask_face).astype(np.float32),
-      rgb_face_canonical=subject.frames[meta.canonical_frame].astype(np.float32) / 255,
+      rgb_face_canonical=rgb_face_canonical,
       rgb_lip_mean=mean_lips(subject, train_ids))
 
 

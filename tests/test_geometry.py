@@ -67,6 +67,23 @@ def test_c2o_undoes_o2c_within_a_hundredth_of_a_pixel_in_the_lip_region(degrees)
   assert np.linalg.norm(coords - _pixels(), axis=-1)[lips].max() < 0.01
 
 
+@pytest.mark.parametrize('degrees', [0, 9])
+def test_a_larger_canonical_image_is_the_same_camera_with_more_pixels(degrees):
+  scale, size = 1.5, (round(1.5 * _HEIGHT), round(1.5 * _WIDTH))
+  place = (np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), -1).astype(np.float32) + 0.5) / scale - 0.5
+  depth = warp.sample_image(_depth()[..., None], place, outside='border')[..., 0]
+  pixels, z = warp.observed_coords(depth, _turn(degrees), _FOCAL, scale)
+  coarse, z_coarse = warp.observed_coords(_depth(), _turn(degrees), _FOCAL)
+  middle = (slice(12, -12), slice(12, -12))
+  read = warp.sample_image(jnp.concatenate([pixels, z[..., None]], -1), warp.canonical_pixels(_pixels(), scale))
+  np.testing.assert_allclose(read[middle], np.concatenate([coarse, z_coarse[..., None]], -1)[middle], atol=0.02)
+  back = warp.canonical_coords(pixels, depth, _turn(degrees), _FOCAL, scale=scale)
+  extent = lambda start, length: slice(round(scale * start), round(scale * (start + length)))
+  rows, columns = extent(_BOX.top, _BOX.height), extent(_BOX.left, _BOX.width)
+  expected = warp.canonical_pixels(place, scale)
+  assert np.linalg.norm(back - expected, axis=-1)[rows, columns].max() < 0.01
+
+
 def test_gradient_of_c2o_is_that_of_the_inverse_map():
   depth, points = _depth(), np.float32([[40.3, 60.2], [50.7, 66.1]])
   weights = np.float32([[1, 2], [3, 4]])
@@ -94,6 +111,14 @@ def test_bicubic_sampling_is_exact_at_pixel_centres_and_on_quadratics():
   u, v = coords[:, 0] / 50, coords[:, 1] / 50
   read = warp.sample_image((x**2 - x * y + 2 * y)[..., None], coords, 'bicubic')
   np.testing.assert_allclose(read[:, 0], u**2 - u * v + 2 * v, atol=1e-5)
+
+
+def test_spline_sampling_is_exact_at_pixel_centres_and_agrees_with_scipy_inside():
+  coefficients = warp.spline_coefficients(_image())
+  np.testing.assert_allclose(warp.sample_image(coefficients, _pixels(), 'bspline', 'border'), _image(), atol=1e-6)
+  coords = np.random.default_rng(3).uniform(12, 72, (300, 2)).astype(np.float32)
+  expected = np.stack([ndimage.map_coordinates(_image()[..., c], coords[:, ::-1].T, order=3) for c in range(3)], -1)
+  np.testing.assert_allclose(warp.sample_image(coefficients, coords, 'bspline', 'border'), expected, atol=1e-5)
 
 
 def test_bicubic_border_continues_the_outermost_pixel_and_zero_ends():

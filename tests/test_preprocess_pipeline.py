@@ -60,6 +60,7 @@ def plain_video(path, num_frames=30):
     (['--video', 'a*.mov', '--out', 'o'], 'no file matches'),
     (['--video', 'plain.mp4', '--out', 'o', '--size', '30'], 'at least 64'),
     (['--video', 'plain.mp4', '--out', 'o', '--size', '130'], 'multiple of 4'),
+    (['--video', 'plain.mp4', '--out', 'o', '--canonical_scale', '4'], '--canonical_scale 4.0: must be 1'),
     (['--video', 'plain.mp4', '--out', 'full'], 'holds other files'),
     (['--video', 'plain.mp4', '--out', 'o', '--landmarker', 'plain.mp4'], 'not a MediaPipe Face Landmarker'),
     (['--video', 'plain.mp4', '--out', 'o', '--landmarker', 'gone.task'], 'gone.task: no such file'),
@@ -134,6 +135,9 @@ def test_two_clips_become_a_subject_and_a_repetition_does_nothing(tmp_path, need
   assert status == 0 and 'nothing to do' in stdout
   assert written == {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'o').iterdir() if path.is_file()}
 
-  # Another size: the landmarks are kept, the rest is made again. An unfinished folder is no subject.
-  status, stdout, stderr = run(*[argument if argument != '128' else '96' for argument in arguments])
-  assert status == 0 and 'landmarks:' not in stderr and schema.validate(tmp_path / 'o').width == 96
+  # Another size: the landmarks are kept, the rest is made again, here with a finer canonical image.
+  status, stdout, stderr = run(*[argument if argument != '128' else '96' for argument in arguments], '--canonical_scale', '1.5')
+  assert status == 0 and 'landmarks:' not in stderr
+  finer = schema.validate(tmp_path / 'o')
+  assert finer.width == 96 and finer.canonical_size == (144, 144)
+  assert abs(finer.lip_box.width / meta.lip_box.width - 144 / 128) < 0.08

@@ -70,6 +70,8 @@ def test_every_grid_frame_shows_the_nearest_source_picture(tmp_path, rate):
   assert abs(info.num_frames - 40 / rate * 25) <= max(1,
                                                       25 / rate)  # a file need not say how long its last picture stays
   assert shown_numbers(info) == nearest(times.round(3), info.num_frames)
+  rows, num_pictures = video.source_pictures(info)
+  assert rows.tolist() == shown_numbers(info) and num_pictures == 40
 
 
 def test_a_variable_rate_and_a_late_first_picture_keep_their_timing(tmp_path):
@@ -80,6 +82,7 @@ def test_a_variable_rate_and_a_late_first_picture_keep_their_timing(tmp_path):
   error = np.abs((times - times[0])[shown] - np.arange(len(shown)) / 25)
   assert error.max() <= 0.05 + 1e-3
   assert shown == nearest((times - times[0]).round(3), len(shown))
+  assert video.source_pictures(info)[0].tolist() == shown
 
 
 def test_a_part_read_by_itself_equals_the_same_part_of_the_whole(tmp_path):

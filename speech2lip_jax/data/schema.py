@@ -7,14 +7,15 @@
       observed_from_head.npy    [N, 4, 4] float32       rigid head pose: head → camera, head units
       landmarks.npy             [N, 478, 2] float32     (x, y) pixels of the frame, pixel centres at integers
       is_interpolated.npy       [N] bool                frame had no detected face; landmarks and pose are interpolated
-      depth_canonical.npy       [H, W] float32          D_c > 0 along the camera's z, head units, whole image
-      mask_head_canonical.npy   [H, W] uint8            1 on the whole head (hair, ears, face)
-      mask_face_canonical.npy   [H, W] uint8            1 on the face, where `depth_canonical` was measured
+      depth_canonical.npy       [sH, sW] float32        D_c > 0 along the camera's z, head units, whole image
+      mask_head_canonical.npy   [sH, sW] uint8          1 on the whole head (hair, ears, face)
+      mask_face_canonical.npy   [sH, sW] uint8          1 on the face, where `depth_canonical` was measured
       mel.npy                   [M, 80] float32         log-mel −4..4, 80 steps a second, each clip on its own
       audio.wav                 [N·640] int16, 16 kHz mono; sample 640·n begins frame n
 
 Camera: x right, y down, z forward; pixel centres at integers; principal point ((W − 1)/2, (H − 1)/2); focal in pixels.
-The canonical view is the pose of frame `canonical_frame`. Arrays are memory-mapped by `load_array`.
+The canonical view is the pose of frame `canonical_frame`; its image is s = `canonical_scale` times as large as a frame, with
+s times the focal length, and the lip box is in its pixels. Arrays are memory-mapped by `load_array`.
 """
 import dataclasses
 import json
@@ -67,6 +68,12 @@ class SubjectMeta:
   lip_box: LipBox
   clips: tuple[Clip, ...]
   report: dict[str, Any]
+  canonical_scale: float = 1.0
+
+  @property
+  def canonical_size(self) -> tuple[int, int]:
+    """(height, width) of the canonical image, pixels."""
+    return round(self.height * self.canonical_scale), round(self.width * self.canonical_scale)
 
 
 class ArraySpec(NamedTuple):
@@ -80,9 +87,9 @@ ARRAYS = {
     'observed_from_head': ArraySpec('float32', ('num_frames', 4, 4)),
     'landmarks': ArraySpec('float32', ('num_frames', NUM_LANDMARKS, 2)),
     'is_interpolated': ArraySpec('bool', ('num_frames',)),
-    'depth_canonical': ArraySpec('float32', ('height', 'width')),
-    'mask_head_canonical': ArraySpec('uint8', ('height', 'width')),
-    'mask_face_canonical': ArraySpec('uint8', ('height', 'width')),
+    'depth_canonical': ArraySpec('float32', ('canonical_height', 'canonical_width')),
+    'mask_head_canonical': ArraySpec('uint8', ('canonical_height', 'canonical_width')),
+    'mask_face_canonical': ArraySpec('uint8', ('canonical_height', 'canonical_width')),
     'mel': ArraySpec('float32', ('num_mel', NUM_MEL_BANDS)),
 }
 
@@ -90,7 +97,8 @@ ARRAYS = {
 def expected_shape(name: str, meta: SubjectMeta) -> tuple[int, ...]:
   """The shape that `ARRAYS[name]` has for this subject."""
   sizes = {'num_frames': meta.num_frames, 'height': meta.height, 'width': meta.width, 'num_mel': meta.num_mel,
-           'lip_height': meta.lip_box.height, 'lip_width': meta.lip_box.width}
+           'lip_height': meta.lip_box.height, 'lip_width': meta.lip_box.width,
+           'canonical_height': meta.canonical_size[0], 'canonical_width': meta.canonical_size[1]}
   return tuple(sizes[size] if isinstance(size, str) else size for size in ARRAYS[name].shape)
 
 

@@ -22,20 +22,21 @@ class Geometry(NamedTuple):
   """What is static about a subject: shapes, so that one compilation serves all its frames.
 
   window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
-  frame with their context. focal: pixels.
+  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size.
   """
   height: int
   width: int
   lip_box: LipBox
   window: tuple[int, int]
   focal: float
+  canonical_scale: float
 
 
 class SubjectConstants(NamedTuple):
   """What is constant over a subject's frames and travels to the device once.
 
-  depth_tracked: [H, W] head units. outside_face: [H, W] 0 on the face … 1. mask_head_only: [H, W] 1 on head without
-  face. rgb_face_canonical: [H, W, 3]. rgb_lip_mean: [h, w, 3].
+  depth_tracked: [sH, sW] head units. outside_face: [sH, sW] 0 on the face … 1. mask_head_only: [sH, sW] 1 on head
+  without face. rgb_face_canonical: [sH, sW, 3]. rgb_lip_mean: [h, w, 3]. (s: canonical scale.)
   """
   depth_tracked: jax.Array
   outside_face: jax.Array
@@ -130,14 +131,15 @@ class Speech2Lip(nn.Module):
     feather = self.config.compose.feather * box.width
 
     def one(lip, frame, pose):
-      centre_observed = warp.observed_points(centre, depth_canonical, pose, geometry.focal)
+      centre_observed = warp.observed_points(centre, depth_canonical, pose, geometry.focal,
+                                             geometry.canonical_scale)
       # A pose that throws the mouth out of the picture (or to infinity) leaves the window at the nearest border.
       corner = jnp.round(jnp.nan_to_num(centre_observed) - jnp.array([(width - 1) / 2, (height - 1) / 2]))
       corner = jnp.clip(corner, 0, jnp.array([geometry.width - width, geometry.height - height]))
       left, top = corner.astype(jnp.int32)
       observed = jax.lax.dynamic_slice(frame, (top, left, 0), (height, width, 3))
       coords = warp.canonical_coords(grid + corner, depth_canonical, pose, geometry.focal,
-                                     num_steps=self.config.compose.num_inverse_steps)
+                                     self.config.compose.num_inverse_steps, geometry.canonical_scale)
       merged, _ = compose.compose_lips(lip, observed, coords, (box.top, box.left), feather)
       return Composition(jnp.stack([top, left]), observed, merged, compose.mouth_region(coords, box))
 
@@ -150,9 +152,9 @@ class Speech2Lip(nn.Module):
 
   def head_to_canonical(self, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
                         depth_canonical: jax.Array) -> jax.Array:
-    """Frames read at O2C: what each frame says of the canonical picture (Eq. 4). [B, H, W, 3]; outside reads the border."""
+    """Frames read at O2C: what each frame says of the canonical picture (Eq. 4). [B, sH, sW, 3]; outside reads the border."""
     def one(frame, pose):
-      coords, _ = warp.observed_coords(depth_canonical, pose, self.geometry.focal)
+      coords, _ = warp.observed_coords(depth_canonical, pose, self.geometry.focal, self.geometry.canonical_scale)
       return warp.sample_image(frame, coords, outside='border')
     return jax.vmap(one)(rgb_face_observed, observed_from_canonical)
 

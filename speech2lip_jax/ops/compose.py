@@ -37,7 +37,7 @@ def lip_mask(coords_canonical: jax.Array, lip_size: tuple[int, int], lip_box_top
 
 def compose_lips(rgb_lip: jax.Array, window: jax.Array, coords_canonical: jax.Array, lip_box_top_left: jax.Array,
                  feather_px: float) -> tuple[jax.Array, jax.Array]:
-  """Carries a canonical lip image into a window of the observed frame; bicubic, feathered at the lip box's rim.
+  """Carries a canonical lip image into a window of the observed frame; cubic spline, feathered at the lip box's rim.
 
   Args:
     rgb_lip: [h, w, 3] float32, rgb_lip_canonical.
@@ -47,11 +47,11 @@ def compose_lips(rgb_lip: jax.Array, window: jax.Array, coords_canonical: jax.Ar
     feather_px: see `lip_mask`.
 
   Returns:
-    merged: [hw, ww, 3] float32; the window itself where the mask is 0. Bicubic reading may overshoot 0..1.
+    merged: [hw, ww, 3] float32; the window itself where the mask is 0. A spline may overshoot 0..1.
     mask: [hw, ww] float32 0..1.
   """
   top, left = lip_box_top_left
-  lips = warp.sample_image(rgb_lip, coords_canonical - jnp.stack([left, top]), method='bicubic', outside='border')
+  lips = warp.sample_image(warp.spline_coefficients(rgb_lip), coords_canonical - jnp.stack([left, top]), 'bspline', 'border')
   mask = lip_mask(coords_canonical, rgb_lip.shape[:2], lip_box_top_left, feather_px)
   return window + mask[..., None] * (lips - window), mask
 

@@ -5,11 +5,14 @@ integers unless a name says `grid`; a grid is −1..1 from edge to edge of the i
 
 Both directions of GAMEM come from one map, p ↦ O2C(p): where in the observed frame the canonical point p is seen.
 `observed_coords` evaluates it at every canonical pixel; `canonical_coords` solves it for p, so the two agree exactly.
+The canonical image may be `scale` times as large as the frame: it is then the same camera with `scale` times the focal
+length. `focal` is always that of the frame, in pixels of the frame.
 """
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from speech2lip_jax.ops import camera
 
@@ -37,7 +40,28 @@ def _bicubic_taps(fraction):
   return jnp.stack([-0.5 * t * s * s, 1 - t * t * (2.5 - 1.5 * t), 1 - s * s * (2.5 - 1.5 * s), -0.5 * s * t * t])
 
 
-_TAPS = {'bilinear': (0, _bilinear_taps), 'bicubic': (-1, _bicubic_taps)}
+def _bspline_taps(fraction):
+  """Cubic B-spline: reads what `spline_coefficients` made, exactly at pixel centres, with the least blur between."""
+  t, s = fraction, 1 - fraction
+  return jnp.stack([s**3, 4 - 6 * t**2 + 3 * t**3, 4 - 6 * s**2 + 3 * s**3, t**3]) / 6
+
+
+_TAPS = {'bilinear': (0, _bilinear_taps), 'bicubic': (-1, _bicubic_taps), 'bspline': (-1, _bspline_taps)}
+
+
+def spline_coefficients(image: jax.Array) -> jax.Array:
+  """Cubic B-spline coefficients [H, W, C] of an image [H, W, C], its border carried on.
+
+  `sample_image(spline_coefficients(image), coords, 'bspline', 'border')` interpolates the image. Two small matrix
+  products, H × H and W × W: meant for lip images, not for frames.
+  """
+  def inverse(size):
+    taps = np.diag(np.full(size, 4.0)) + np.eye(size, k=1) + np.eye(size, k=-1)
+    taps[0, 0] += 1  # the neighbours beyond the ends are the ends themselves
+    taps[-1, -1] += 1
+    return jnp.asarray(np.linalg.inv(taps / 6), jnp.float32)
+  height, width, _ = image.shape
+  return jnp.einsum('ij,kl,jlc->ikc', inverse(height), inverse(width), image, precision='highest')
 
 
 def sample_image(image: jax.Array, coords: jax.Array, method: str = 'bilinear', outside: str = 'zero') -> jax.Array:
@@ -46,7 +70,8 @@ def sample_image(image: jax.Array, coords: jax.Array, method: str = 'bilinear', 
   Args:
     image: [H, W, C] float32.
     coords: [..., 2] float32 (x, y) pixels. Any value is safe: infinities are outside, NaN counts as far left or above.
-    method: 'bilinear', or 'bicubic' (Catmull-Rom; may leave the image's range by an overshoot).
+    method: 'bilinear', 'bicubic' (Catmull-Rom) or 'bspline' (of `spline_coefficients`); the cubic ones may leave the
+      image's range by an overshoot.
     outside: 'zero': each tap outside the image counts 0, as torch's grid_sample does it; 'border': as its nearest
     pixel.
 
@@ -86,22 +111,29 @@ def _pixel_grid(height, width):
   return jnp.stack([x, y], axis=-1)
 
 
-def observed_coords(depth_canonical: jax.Array, observed_from_canonical: jax.Array, focal: jax.Array | float
-                    ) -> tuple[jax.Array, jax.Array]:
+def canonical_pixels(pixels: jax.Array, scale: float) -> jax.Array:
+  """The pixels [..., 2] of a canonical image `scale` times as large as the frame, of pixels [..., 2] in the frame."""
+  return (pixels + 0.5) * scale - 0.5
+
+
+def observed_coords(depth_canonical: jax.Array, observed_from_canonical: jax.Array, focal: jax.Array | float,
+                    scale: float = 1.0) -> tuple[jax.Array, jax.Array]:
   """O2C: for each canonical pixel, where to read in the frame (Eq. 4).
 
   Args:
     depth_canonical: [H, W] float32 D_c > 0 along z, head units.
     observed_from_canonical: [4, 4] rigid transform of the frame.
-    focal: pixels.
+    focal: of the frame, pixels.
+    scale: canonical over observed size.
 
   Returns:
     coords: [H, W, 2] float32 (x, y) pixels of the observed frame, finite.
     z: [H, W] float32 depth in the observed camera; ≤ 0 where the point is behind it.
   """
   height, width = depth_canonical.shape
-  points = camera.unproject(_pixel_grid(height, width), depth_canonical, focal, height, width)
-  return camera.project(camera.transform_points(observed_from_canonical, points), focal, height, width)
+  points = camera.unproject(_pixel_grid(height, width), depth_canonical, focal * scale, height, width)
+  moved = camera.transform_points(observed_from_canonical, points)
+  return camera.project(moved, focal, height / scale, width / scale)
 
 
 def _depth_and_slope(depth, coords):
@@ -121,33 +153,33 @@ def _depth_and_slope(depth, coords):
   return top + fy * (bottom - top), jnp.where(place == coords, slope, 0.0)
 
 
-def _observed_at(depth_canonical, observed_from_canonical, focal, coords):
+def _observed_at(depth_canonical, observed_from_canonical, focal, scale, coords):
   """O2C at continuous canonical points [..., 2] and its Jacobian's columns d/dx, d/dy, [..., 2] each."""
   height, width = depth_canonical.shape
   depth, slope = _depth_and_slope(depth_canonical, coords)
-  points = camera.unproject(coords, depth, focal, height, width)
+  points = camera.unproject(coords, depth, focal * scale, height, width)
   moved = camera.transform_points(observed_from_canonical, points)
-  pixels, z = camera.project(moved, focal, height, width)
+  pixels, z = camera.project(moved, focal, height / scale, width / scale)
   # d(point)/dx = D·K⁻¹e_x + (K⁻¹p)·dD/dx, turned by R, then through the division by z.
   depth = points[..., 2:]
   ray = points / depth
   rotation = observed_from_canonical[:3, :3]
   turned_ray = ray[..., 0:1] * rotation[:, 0] + ray[..., 1:2] * rotation[:, 1] + ray[..., 2:3] * rotation[:, 2]
-  scale = focal / jnp.maximum(z, camera.MIN_DEPTH)[..., None]
+  enlargement = focal / jnp.maximum(z, camera.MIN_DEPTH)[..., None]
   direction = moved[..., :2] / jnp.maximum(z, camera.MIN_DEPTH)[..., None]
   columns = []
   for axis in range(2):
-    change = depth / focal * rotation[:, axis] + turned_ray * slope[..., axis:axis + 1]
-    columns.append(scale * (change[..., :2] - direction * change[..., 2:]))
+    change = depth / (focal * scale) * rotation[:, axis] + turned_ray * slope[..., axis:axis + 1]
+    columns.append(enlargement * (change[..., :2] - direction * change[..., 2:]))
   return pixels, columns
 
 
-def _inverse_step(coords, points_observed, depth_canonical, observed_from_canonical, focal):
+def _inverse_step(scale, coords, points_observed, depth_canonical, observed_from_canonical, focal):
   """One step towards O2C(coords) = points_observed; with its Jacobian held constant its gradient is the inverse's."""
   longest = float(max(depth_canonical.shape))
-  pixels, (by_x, by_y) = _observed_at(depth_canonical, observed_from_canonical, focal, coords)
-  by_x, by_y = jax.lax.stop_gradient((by_x, by_y))
-  residual = points_observed - pixels
+  pixels, (by_x, by_y) = _observed_at(depth_canonical, observed_from_canonical, focal, scale, coords)
+  by_x, by_y = jax.lax.stop_gradient((by_x * scale, by_y * scale))
+  residual = (points_observed - pixels) * scale  # both in canonical pixels, so that limits mean the same at any scale
   determinant = by_x[..., 0] * by_y[..., 1] - by_x[..., 1] * by_y[..., 0]
   regular = determinant > _MIN_DETERMINANT
   inverse = 1 / jnp.where(regular, determinant, 1.0)
@@ -159,11 +191,11 @@ def _inverse_step(coords, points_observed, depth_canonical, observed_from_canoni
 
 # Forward it is a loop and backward one step: XLA fuses an unrolled chain of gathers into what takes it a minute to
 # compile.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _solve_inverse(points_observed, depth_canonical, observed_from_canonical, focal, num_steps):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _solve_inverse(points_observed, depth_canonical, observed_from_canonical, focal, num_steps, scale):
   longest = float(max(depth_canonical.shape))
-  step = lambda _, coords: _inverse_step(coords, points_observed, depth_canonical, observed_from_canonical, focal)
-  return jax.lax.fori_loop(0, num_steps, step, jnp.clip(points_observed, -longest, 2.0 * longest))
+  step = lambda _, coords: _inverse_step(scale, coords, points_observed, depth_canonical, observed_from_canonical, focal)
+  return jax.lax.fori_loop(0, num_steps, step, jnp.clip(canonical_pixels(points_observed, scale), -longest, 2.0 * longest))
 
 
 def _solve_inverse_forward(*arguments):
@@ -171,10 +203,10 @@ def _solve_inverse_forward(*arguments):
   return coords, (coords, arguments[:4])
 
 
-def _solve_inverse_backward(num_steps, saved, gradient):
+def _solve_inverse_backward(num_steps, scale, saved, gradient):
   del num_steps
   coords, arguments = saved
-  _, pull_back = jax.vjp(functools.partial(_inverse_step, coords), *arguments)
+  _, pull_back = jax.vjp(functools.partial(_inverse_step, scale, coords), *arguments)
   return pull_back(gradient)
 
 
@@ -182,33 +214,34 @@ _solve_inverse.defvjp(_solve_inverse_forward, _solve_inverse_backward)
 
 
 def observed_points(points_canonical: jax.Array, depth_canonical: jax.Array, observed_from_canonical: jax.Array,
-                    focal: jax.Array | float) -> jax.Array:
+                    focal: jax.Array | float, scale: float = 1.0) -> jax.Array:
   """O2C at any canonical points [..., 2] (x, y) pixels, between pixels too: the frame's pixels [..., 2]."""
-  return _observed_at(jnp.asarray(depth_canonical), observed_from_canonical, focal, points_canonical)[0]
+  return _observed_at(jnp.asarray(depth_canonical), observed_from_canonical, focal, scale, points_canonical)[0]
 
 
 def canonical_coords(points_observed: jax.Array, depth_canonical: jax.Array, observed_from_canonical: jax.Array,
-                     focal: jax.Array | float, num_steps: int = 8) -> jax.Array:
+                     focal: jax.Array | float, num_steps: int = 8, scale: float = 1.0) -> jax.Array:
   """C2O: for each observed point, where to read in canonical space: the inverse of O2C (Eq. 5).
 
-  Solves O2C(p) = p_o from p = p_o by Newton's method; where the map folds (the surface turns away from the observed
-  camera) its step is replaced by the fixed-point step p ← p + (p_o − O2C(p)), p stays finite and means nothing. The
-  depth between pixels is bilinear, so at pixel centres this is `observed_coords` inverted. Gradients are those of the
-  implicit function at the solution; reverse mode only.
+  Solves O2C(p) = p_o by Newton's method, from where p would be if the head had not moved; where the map folds (the
+  surface turns away from the observed camera) its step is replaced by the fixed-point step p ← p + (p_o − O2C(p)), p
+  stays finite and means nothing. The depth between pixels is bilinear, so at pixel centres this is `observed_coords`
+  inverted. Gradients are those of the implicit function at the solution; reverse mode only.
 
   Args:
     points_observed: [..., 2] float32 (x, y) pixels of the observed frame, anywhere.
     depth_canonical: [H, W] float32 D_c > 0, head units; beyond the image its border counts.
     observed_from_canonical: [4, 4] rigid transform of the frame.
-    focal: pixels.
+    focal: of the frame, pixels.
     num_steps: iterations, at least 1.
+    scale: canonical over observed size.
 
   Returns:
     [..., 2] float32 (x, y) pixels of the canonical image, never NaN for finite input.
   """
   depth = jnp.clip(depth_canonical, camera.MIN_DEPTH, camera.MAX_DEPTH)  # The slope between infinite depths is NaN.
   return _solve_inverse(jnp.asarray(points_observed), depth, jnp.asarray(observed_from_canonical),
-                        jnp.asarray(focal, jnp.float32), num_steps)
+                        jnp.asarray(focal, jnp.float32), num_steps, scale)
 
 
 def reference_pixel_coords(depth: jax.Array, transform: jax.Array, focal: jax.Array | float

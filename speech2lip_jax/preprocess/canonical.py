@@ -139,6 +139,13 @@ def _carry_on(values: np.ndarray, known: np.ndarray, border: float) -> np.ndarra
   return share * smooth + (1 - share) * outside
 
 
+def enlarge(image: np.ndarray, scale: float) -> np.ndarray:
+  """The canonical picture [scale·H, scale·W, 3] uint8 of the canonical frame [H, W, 3] uint8."""
+  import cv2
+  height, width = round(image.shape[0] * scale), round(image.shape[1] * scale)
+  return image if scale == 1 else cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
 def head_mask(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
   """[H, W] uint8: 1 on face, hair and ears of `frame` [H, W, 3] uint8 RGB, by GrabCut inside an ellipse around the
   face.

@@ -58,14 +58,16 @@ def _column(arrays, meta, depth, move, frame: int) -> list[np.ndarray]:
   for x, y in (arrays['landmarks'][frame] + 0.5) * scale - 0.5:
     cv2.circle(tile, (round(float(x)), round(float(y))), 0, RED if lost else GREEN, -1)
   grid, grid_depth = mapping.lip_grid(box, depth)
-  seen = mapping.observed_coords(grid, grid_depth, move, meta.focal_px, size)
+  seen = mapping.observed_coords(grid, grid_depth, move, meta.focal_px, size, meta.canonical_scale)
   edge = np.concatenate([seen[0], seen[:, -1], seen[-1, ::-1], seen[::-1, 0]])
   cv2.polylines(tile, [((edge + 0.5) * scale - 0.5).round().astype(np.int32)], True, YELLOW, 1)
   _write(tile, f'{frame}', (4, 14))
   everywhere = np.stack(np.meshgrid(np.arange(TILE), np.arange(TILE)), -1)
-  everywhere = np.clip((everywhere + 0.5) / scale - 0.5, 0, size - 1)
+  side = meta.canonical_size[0]
+  everywhere = np.clip((everywhere + 0.5) * side / TILE - 0.5, 0, side - 1)
   rows, columns = everywhere[..., 1].round().astype(int), everywhere[..., 0].round().astype(int)
-  coords = mapping.observed_coords(everywhere, depth[rows, columns], move, meta.focal_px, size).astype(np.float32)
+  coords = mapping.observed_coords(everywhere, depth[rows, columns], move, meta.focal_px, size,
+                                   meta.canonical_scale).astype(np.float32)
   warped = cv2.remap(image, coords[..., 0], coords[..., 1], cv2.INTER_LINEAR)
   lips = np.zeros((TILE * box.height // box.width + 1, TILE, 3), np.uint8)
   lips[:] = cv2.resize(np.ascontiguousarray(arrays['rgb_lip_canonical'][frame]),
@@ -77,11 +79,11 @@ def _column(arrays, meta, depth, move, frame: int) -> list[np.ndarray]:
 def _canonical_tiles(arrays, meta, depth) -> list[np.ndarray]:
   """Canonical frame with lip box, depth in colour with level lines, head and face masks over the frame."""
   import cv2
-  image = np.ascontiguousarray(arrays['frames'][meta.canonical_frame])
+  image = canonical.enlarge(np.ascontiguousarray(arrays['frames'][meta.canonical_frame]), meta.canonical_scale)
   box = meta.lip_box
   framed = image.copy()
   cv2.rectangle(framed, (box.left, box.top), (box.left + box.width - 1, box.top + box.height - 1), YELLOW, 1)
-  for x, y in arrays['landmarks'][meta.canonical_frame]:
+  for x, y in mapping.canonical_pixels(arrays['landmarks'][meta.canonical_frame], meta.canonical_scale):
     cv2.circle(framed, (round(float(x)), round(float(y))), 0, GREEN, -1)
   share = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
   coloured = cv2.applyColorMap(((1 - share) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].copy()

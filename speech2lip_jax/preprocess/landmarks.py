@@ -93,15 +93,26 @@ def _download_model(cache: pathlib.Path) -> None:
         f'landmark model: not cached and the download failed ({getattr(error, "reason", error)}); {remedy}') from error
 
 
-def segments(infos: list[video.VideoInfo], folder: pathlib.Path, model_path: str) -> list[Segment]:
-  """The units of work of all videos, about `SEGMENT_FRAMES` each; without time stamps a file is one unit."""
-  model_digest = hashlib.sha256(pathlib.Path(model_path).read_bytes()).hexdigest()
+def file_digest(path: str) -> str:
+  """What says that a model or tracks file is still the same one."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def segments(infos: list[video.VideoInfo], folder: pathlib.Path, digests: list[str]) -> list[Segment]:
+  """The units of work of all videos, about `SEGMENT_FRAMES` each; without time stamps a file is one unit.
+
+  Args:
+    infos: the videos.
+    folder: where results go.
+    digests: for each video, of the model or the tracks that its landmarks come from.
+  """
   units = []
-  for index, info in enumerate(infos):
+  for index, (info, digest) in enumerate(zip(infos, digests, strict=True)):
     num_parts = max(1, round(info.num_frames / SEGMENT_FRAMES)) if info.has_timestamps else 1
     bounds = np.linspace(0, info.num_frames, num_parts + 1).round().astype(int).tolist()
     for start, stop in zip(bounds[:-1], bounds[1:]):
-      mark = stages.fingerprint(VERSION, info.identity, start, stop, model_digest)
+      mark = stages.fingerprint(VERSION, info.identity, start, stop, digest)
       units.append(Segment(info, start, stop, folder / f'{index:04d}_{start:06d}.npz', mark))
   return units
 
@@ -150,6 +161,13 @@ def to_pixels(face: np.ndarray, width: int, height: int) -> np.ndarray:
   return (face * (width, height, width) - (0.5, 0.5, 0.0)).astype(np.float32)
 
 
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+  """[32, 32] uint8 grey of a frame [H, W, 3] uint8 RGB."""
+  import cv2
+  grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+  return cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+
+
 def detect_segment(segment: Segment, model_path: str) -> int:
   """Finds the faces of one segment and stores them.
 
@@ -158,7 +176,6 @@ def detect_segment(segment: Segment, model_path: str) -> int:
   Returns:
     The number of frames done.
   """
-  import cv2
   info = segment.info
   landmarks = np.full((segment.stop - segment.start, schema.NUM_LANDMARKS, 3), np.nan, np.float32)
   thumbnails = np.zeros((len(landmarks), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
@@ -173,8 +190,7 @@ def detect_segment(segment: Segment, model_path: str) -> int:
       if len(faces):
         previous = choose_face(faces, previous)
         landmarks[row] = to_pixels(previous, info.width, info.height)
-      grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-      thumbnails[row] = cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+      thumbnails[row] = thumbnail(frame)
   stages.save(segment.path, segment.mark, landmarks=landmarks, thumbnails=thumbnails)
   return len(landmarks)
 

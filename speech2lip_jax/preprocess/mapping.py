@@ -1,7 +1,8 @@
 """Canonical and observed pixels of one head, NumPy: where a canonical pixel lies in a frame, and back (Eq. 4).
 
 observed_from_canonical = pose of the frame · inverse pose of the canonical view. Coordinates are (x, y), pixel
-centres at integers; camera: principal point ((W − 1)/2, (H − 1)/2).
+centres at integers; camera: principal point ((W − 1)/2, (H − 1)/2). The canonical image is `scale` times as large as a
+frame, with `scale` times the focal length; `focal_px` and `size` are the frame's.
 """
 import numpy as np
 import scipy.ndimage
@@ -10,34 +11,41 @@ NUM_INVERSE_STEPS = 12
 
 
 def observed_coords(coords: np.ndarray, depth: np.ndarray, observed_from_canonical: np.ndarray, focal_px: float,
-                    size: int) -> np.ndarray:
+                    size: int, scale: float = 1.0) -> np.ndarray:
   """Where canonical pixels [..., 2] of depth [...] are seen after the motion [..., 4, 4]: [..., 2] float64."""
-  center = (size - 1) / 2
-  point = np.concatenate([(coords - center) / focal_px, np.ones((*coords.shape[:-1], 1))], axis=-1) * depth[..., None]
+  center, center_canonical = (size - 1) / 2, (size * scale - 1) / 2
+  ray = np.concatenate([(coords - center_canonical) / (focal_px * scale), np.ones((*coords.shape[:-1], 1))], axis=-1)
+  point = ray * depth[..., None]
   point = (observed_from_canonical[..., :3, :3] @ point[..., None])[..., 0] + observed_from_canonical[..., :3, 3]
   return focal_px * point[..., :2] / point[..., 2:] + center
 
 
+def canonical_pixels(pixels: np.ndarray, scale: float) -> np.ndarray:
+  """The same places [..., 2] in a canonical image `scale` times as large."""
+  return (pixels + 0.5) * scale - 0.5
+
+
 def canonical_coords(coords: np.ndarray, depth_canonical: np.ndarray, observed_from_canonical: np.ndarray,
-                     focal_px: float) -> np.ndarray:
+                     focal_px: float, scale: float = 1.0) -> np.ndarray:
   """The canonical pixels that are seen at `coords`: the inverse of `observed_coords` on the depth map, by fixed point.
 
   Args:
     coords: [N, P, 2] observed pixels of N frames.
-    depth_canonical: [S, S] float.
+    depth_canonical: [scale·S, scale·S] float.
     observed_from_canonical: [N, 4, 4].
     focal_px: pixels.
+    scale: canonical over observed size.
 
   Returns:
     [N, P, 2] float64.
   """
-  size = depth_canonical.shape[0]
+  size = round(depth_canonical.shape[0] / scale)
   moves = observed_from_canonical[:, None]
-  found = coords.astype(np.float64)
+  found = canonical_pixels(coords.astype(np.float64), scale)
   for _ in range(NUM_INVERSE_STEPS):
     rows_columns = np.moveaxis(found[..., ::-1], -1, 0)
     depth = scipy.ndimage.map_coordinates(depth_canonical, rows_columns, order=1, mode='nearest')
-    found = found + coords - observed_coords(found, depth, moves, focal_px, size)
+    found = found + scale * (coords - observed_coords(found, depth, moves, focal_px, size, scale))
   return found
 
 
@@ -64,8 +72,8 @@ def lip_grid(box, depth_canonical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_lips(frame: np.ndarray, box, depth_canonical: np.ndarray, observed_from_canonical: np.ndarray,
-              focal_px: float) -> np.ndarray:
+              focal_px: float, scale: float = 1.0) -> np.ndarray:
   """The lips of one frame [S, S, 3] uint8 brought to the canonical lip box: [h, w, 3] uint8."""
   grid, depth = lip_grid(box, depth_canonical)
-  coords = observed_coords(grid, depth, observed_from_canonical, focal_px, frame.shape[0])
+  coords = observed_coords(grid, depth, observed_from_canonical, focal_px, frame.shape[0], scale)
   return np.clip(np.rint(read_cubic(frame, coords)), 0, 255).astype(np.uint8)

@@ -30,9 +30,16 @@ _VIDEO = flags.DEFINE_multi_string(
     'Video files of one person speaking, with sound: comma-separated, patterns allowed; the flag may repeat.')
 _SIZE = flags.DEFINE_integer('size', 500,
                              f'Side of the square face frames, pixels: at least {MIN_SIZE}, a multiple of 4.')
+_CANONICAL_SCALE = flags.DEFINE_float(
+    'canonical_scale', 1.0,
+    'Side of the canonical image over --size, 1 ... 3: more keeps finer lips and costs its square in training.')
 _LANDMARKER = flags.DEFINE_string(
     'landmarker', None,
     'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy cached or downloaded once.')
+_TRACKS = flags.DEFINE_multi_string(
+    'tracks', None,
+    'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
+    'Each holds landmarks [pictures, 478, 3]: x, y, z pixels of every picture of the upright video; NaN: no face.')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -44,15 +51,21 @@ def main(argv: Sequence[str]) -> None:
     raise InputError('--video is missing; pass --video talk.mp4')
   if not common_flags.OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
-  patterns = [pattern for value in _VIDEO.value
-              for pattern in ([value] if os.path.exists(value) else value.split(',')) if pattern]
-  preprocess(patterns, common_flags.OUT.value, _SIZE.value, _LANDMARKER.value)
+  preprocess(_split(_VIDEO.value), common_flags.OUT.value, _SIZE.value, _LANDMARKER.value,
+             _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
+
+
+def _split(values: Sequence[str]) -> list[str]:
+  """The comma-separated parts of a flag's values; a file whose name has a comma is one part."""
+  return [part for value in values for part in ([value] if os.path.exists(value) else value.split(',')) if part]
 
 
 def preprocess(patterns: Sequence[str],
                out: os.PathLike | str,
                size: int = 500,
-               landmarker: str | None = None) -> schema.SubjectMeta:
+               landmarker: str | None = None,
+               tracks: Sequence[str] | None = None,
+               canonical_scale: float = 1.0) -> schema.SubjectMeta:
   """Makes the subject folder `out` from the videos that `patterns` name.
 
   Args:
@@ -60,14 +73,19 @@ def preprocess(patterns: Sequence[str],
     out: folder to write or to continue.
     size: side of the face frames, pixels.
     landmarker: path of MediaPipe's face_landmarker.task, or None to find or fetch it.
+    tracks: paths or patterns of landmark files (`preprocess.tracks`), one a video, which replace the detector; or None.
+    canonical_scale: side of the canonical image over `size`, 1 … 3.
 
   Raises:
-    InputError: a bad flag, an unusable video, no face, too little room on the disk.
+    InputError: a bad flag, tracks that do not belong to the videos, an unusable video, no face, too little room on the disk.
   """
   started = time.monotonic()
   if size < MIN_SIZE or size % 4:
     raise InputError(
         f'--size {size}: must be at least {MIN_SIZE} and a multiple of 4; try --size {max(MIN_SIZE, size // 4 * 4)}')
+  if not 1 <= canonical_scale <= 3 or size * canonical_scale % 1:
+    raise InputError(f'--canonical_scale {canonical_scale}: must be 1 ... 3 and give a whole number of pixels with --size '
+                     f'{size}; 1.5 and 2 always do')
   out = pathlib.Path(out)
   _check_out(out)
   # Heavy libraries come after the cheap checks, so that a mistyped flag is answered at once.
@@ -75,9 +93,10 @@ def preprocess(patterns: Sequence[str],
   paths = video.expand_inputs(list(patterns))
   infos = [video.probe(path) for path in paths]
   _check_disk(out, infos, size)
-  model_path = landmarks.find_model(landmarker)
-  work = _Work(out, infos, size, model_path, landmarks.segments(infos, out / 'stages' / 'landmarks', model_path))
-  if _is_finished(out, work.mark):
+  sources = (video.expand_inputs(list(tracks), '--tracks') if tracks is not None
+             else [landmarks.find_model(landmarker)] * len(infos))
+  work = _Work(out, infos, size, canonical_scale, sources, tracks is not None)
+  if _is_finished(out, work.final_mark):
     print(f'{out}: already made from these {len(infos)} videos with --size {size}; nothing to do')
     return schema.read_meta(out)
   (out / 'stages').mkdir(parents=True, exist_ok=True)
@@ -120,10 +139,17 @@ def _is_finished(out: pathlib.Path, mark: str) -> bool:
 class _Work:
   """One run: what goes in, and the stages that turn it into a subject."""
 
-  def __init__(self, out: pathlib.Path, infos, size: int, model_path: str, segments):
-    from speech2lip_jax.preprocess import stages
-    self.out, self.infos, self.size, self.model_path, self.segments = out, infos, size, model_path, segments
-    self.mark = stages.fingerprint(VERSION, size, [segment.mark for segment in segments])
+  def __init__(self, out: pathlib.Path, infos, size: int, scale: float, sources: list[str], are_tracks: bool):
+    """sources: for each video the file of its tracks if `are_tracks`, else of the landmark model."""
+    from speech2lip_jax.preprocess import landmarks, stages, tracks
+    self.out, self.infos, self.size, self.scale = out, infos, size, scale
+    self.sources, self.are_tracks = sources, are_tracks
+    if are_tracks:
+      self.rows = tracks.grid_pictures(sources, infos)
+    digests = {source: landmarks.file_digest(source) for source in set(sources)}
+    self.segments = landmarks.segments(infos, out / 'stages' / 'landmarks', [digests[source] for source in sources])
+    self.mark = stages.fingerprint(VERSION, size, [segment.mark for segment in self.segments])
+    self.final_mark = stages.fingerprint(self.mark, scale)  # the stages up to tracking serve every scale
     self.seconds = {}
     self.notes = []
 
@@ -142,14 +168,14 @@ class _Work:
     self._timed('lips', self._write_lips, track, canonical_frame, box)
     num_frames = plan.num_frames
     report = {
-        'fingerprint': self.mark, 'tracking': track.report, 'crop': plan.crop_report, 'canonical': canonical_report,
+        'fingerprint': self.final_mark, 'tracking': track.report, 'crop': plan.crop_report, 'canonical': canonical_report,
         'events': plan.events, 'num_interpolated': int(plan.is_interpolated.sum()),
         'sources': [dataclasses.asdict(info) for info in self.infos],
         'seconds': {name: round(value, 3) for name, value in self.seconds.items()},
         'seconds_per_frame': (time.monotonic() - started) / num_frames}
     meta = schema.SubjectMeta(
         format_version=schema.FORMAT_VERSION, height=self.size, width=self.size, num_frames=num_frames,
-        num_mel=sum(mels), focal_px=track.focal_px, canonical_frame=canonical_frame, lip_box=box,
+        num_mel=sum(mels), focal_px=track.focal_px, canonical_frame=canonical_frame, lip_box=box, canonical_scale=self.scale,
         clips=clips.records(plan, mels), report=report)
     self._timed('contact sheet', contact.write, self.out, meta)
     schema.write_meta(self.out, meta)
@@ -169,18 +195,24 @@ class _Work:
     return result
 
   def _find_landmarks(self, pool) -> None:
-    from speech2lip_jax.preprocess import landmarks, parallel, stages
+    from speech2lip_jax.preprocess import landmarks, parallel, stages, tracks
     todo = [segment for segment in self.segments if not stages.is_done(segment.path, segment.mark)]
-    is_fresh = len(todo) == len(self.segments)
-    if is_fresh and not pool.submit(landmarks.count_probe_faces, self.infos, self.model_path).result():
-      raise InputError(
-          f'{", ".join(info.path for info in self.infos[:5])}{" ..." if len(self.infos) > 5 else ""}: no face found in '
-          'any of the frames looked at; pass videos that show one face, large and from the front')
     total = sum(segment.stop - segment.start for segment in self.segments)
     left = sum(segment.stop - segment.start for segment in todo)
+    if self.are_tracks:
+      videos = [self.infos.index(segment.info) for segment in todo]
+      calls = [(segment, self.sources[video], self.rows[video][segment.start:segment.stop])
+               for segment, video in zip(todo, videos)]
+      work = tracks.copy_segment
+    else:
+      model_path = self.sources[0]
+      if total == left and not pool.submit(landmarks.count_probe_faces, self.infos, model_path).result():
+        raise InputError(
+            f'{", ".join(info.path for info in self.infos[:5])}{" ..." if len(self.infos) > 5 else ""}: no face found in '
+            'any of the frames looked at; pass videos that show one face, large and from the front')
+      calls, work = [(segment, model_path) for segment in todo], landmarks.detect_segment
     if todo:
-      parallel.run_all(pool, landmarks.detect_segment, [(segment, self.model_path) for segment in todo], 'landmarks',
-                       total, total - left)
+      parallel.run_all(pool, work, calls, 'landmarks', total, total - left)
 
   def _write_frames(self, pool, plan) -> None:
     from speech2lip_jax.preprocess import clips, parallel, stages
@@ -226,13 +258,15 @@ class _Work:
     poses = track.observed_from_head.astype(np.float64)
     landmarks = plan.landmarks[..., :2]
     chosen = canonical.choose_frame(frames, landmarks, poses, plan.is_interpolated)
-    depth = canonical.depth_map(track.points, poses[chosen], track.focal_px, self.size)
+    scale, canonical_size = self.scale, round(self.size * self.scale)
+    depth = canonical.depth_map(track.points, poses[chosen], track.focal_px * scale, canonical_size)
     stages.save_array(self.out / 'depth_canonical.npy', depth)
-    stages.save_array(self.out / 'mask_face_canonical.npy', canonical.face_mask(landmarks[chosen], depth.shape))
-    stages.save_array(self.out / 'mask_head_canonical.npy', canonical.head_mask(frames[chosen], landmarks[chosen]))
+    picture, seen = canonical.enlarge(frames[chosen], scale), mapping.canonical_pixels(landmarks[chosen], scale)
+    stages.save_array(self.out / 'mask_face_canonical.npy', canonical.face_mask(seen, depth.shape))
+    stages.save_array(self.out / 'mask_head_canonical.npy', canonical.head_mask(picture, seen))
     moves = poses @ np.linalg.inv(poses[chosen])
-    mouths = mapping.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px)
-    box = canonical.lip_box(mouths[~plan.is_interpolated], self.size)
+    mouths = mapping.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px, scale)
+    box = canonical.lip_box(mouths[~plan.is_interpolated], canonical_size)
     return chosen, box, {'mouth_width_px': float(np.median(np.ptp(mouths[..., 0], axis=1)))}
 
   def _write_lips(self, track, canonical_frame: int, box: schema.LipBox) -> None:
@@ -247,7 +281,7 @@ class _Work:
     moves = poses @ np.linalg.inv(poses[canonical_frame])
     growing = self.out / 'stages' / 'rgb_lip_canonical.npy'
     lips = np.lib.format.open_memmap(growing, 'w+', np.uint8, (len(frames), box.height, box.width, 3))
-    read = functools.partial(mapping.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px)
+    read = functools.partial(mapping.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
       for n, image in enumerate(

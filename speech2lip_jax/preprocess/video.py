@@ -48,8 +48,8 @@ class VideoInfo:
     return os.path.abspath(self.path), self.file_size, self.mtime_ns
 
 
-def expand_inputs(patterns: list[str]) -> list[str]:
-  """File paths of the --video values, in the order given, each pattern's matches sorted, none twice.
+def expand_inputs(patterns: list[str], flag: str = '--video') -> list[str]:
+  """File paths of the values of `flag`, in the order given, each pattern's matches sorted, none twice.
 
   Raises:
     InputError: a path does not exist, or a pattern matches nothing.
@@ -61,9 +61,9 @@ def expand_inputs(patterns: list[str]) -> list[str]:
     elif globbing.has_magic(pattern):
       matches = sorted(path for path in globbing.glob(pattern, recursive=True) if os.path.isfile(path))
       if not matches:
-        raise InputError(f'--video {pattern}: no file matches this pattern (looked from {os.getcwd()})')
+        raise InputError(f'{flag} {pattern}: no file matches this pattern (looked from {os.getcwd()})')
     else:
-      raise InputError(f'--video {pattern}: no such file (looked from {os.getcwd()})')
+      raise InputError(f'{flag} {pattern}: no such file (looked from {os.getcwd()})')
     paths.extend(path for path in matches if path not in paths)
   if not paths:
     raise InputError('--video: no video given; pass --video a.mp4,b.mp4 or a quoted pattern such as "clips/*.mp4"')
@@ -175,6 +175,26 @@ def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
     image = image if shown is before else _to_rgb(before, info, max_side)
     for last in range(grid, stop):
       yield last, image
+
+
+def source_pictures(info: VideoInfo) -> tuple[np.ndarray, int]:
+  """Which source picture each grid frame shows, as `read_frames` chooses, and how many pictures there are.
+
+  Decodes the whole video: only that says which of its packets become pictures.
+
+  Returns:
+    [info.num_frames] int, and the number of pictures.
+  """
+  with open_container(info.path) as container:
+    stream = video_stream(container, info.path)
+    stream.thread_type = 'AUTO'
+    times = np.array([time_s for time_s, _ in _timed_pictures(container, stream, info, 0.0)])
+  targets = np.arange(info.num_frames) / schema.FPS
+  later = np.searchsorted(times, targets - 1e-6)
+  before = np.maximum(later - 1, 0)
+  after = np.minimum(later, len(times) - 1)
+  is_after = (later == 0) | (later < len(times)) & (times[after] - targets < targets - times[before] - 1e-6)
+  return np.where(is_after, after, before), len(times)
 
 
 def _timed_pictures(container, stream, info: VideoInfo, from_s: float):

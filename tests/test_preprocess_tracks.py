@@ -1,0 +1,64 @@
+"""Landmarks from a file in place of the detector: what is taken from it, and what is refused."""
+import numpy as np
+import pytest
+
+from speech2lip_jax.errors import InputError
+
+av = pytest.importorskip('av', reason='PyAV writes the videos of this test')
+pytest.importorskip('cv2', reason='OpenCV shrinks the pictures')
+
+from speech2lip_jax.preprocess import landmarks, pipeline, stages, tracks, video  # noqa: E402
+from tests.test_preprocess_video import silence, write_video  # noqa: E402
+
+
+def faces(num_pictures):
+  """[num_pictures, 478, 3]: a row tells its number by the x of its first point."""
+  points = np.random.default_rng(0).uniform(5, 45, (num_pictures, 478, 3)).astype(np.float32)
+  points[:, 0, 0] = np.arange(num_pictures)
+  return points
+
+
+def save(path, points):
+  np.savez(path, landmarks=points)
+  return str(path)
+
+
+def test_each_frame_takes_the_row_of_the_picture_it_shows(tmp_path):
+  info = video.probe(write_video(tmp_path / 'a.mp4', np.arange(60) / 30, sound=silence(2.0)))
+  points = faces(60)
+  points[12, 5] = np.nan  # one spoilt point is a spoilt row
+  path = save(tmp_path / 'a.npz', points)
+  [rows] = tracks.grid_pictures([path], [info])
+  segment = landmarks.Segment(info, 10, 40, tmp_path / 'part.npz', 'mark')
+  assert tracks.copy_segment(segment, path, rows[10:40]) == 30
+  stored = stages.load(segment.path)
+  has_face = rows[10:40] != 12
+  assert np.isfinite(stored['landmarks']).all(axis=(1, 2)).tolist() == has_face.tolist()
+  np.testing.assert_array_equal(stored['landmarks'][has_face], points[rows[10:40][has_face]])
+  assert stored['thumbnails'].shape == (30, 32, 32) and stored['thumbnails'].any()
+
+
+@pytest.mark.parametrize('points, message', [
+    (faces(19), '19 rows, but .*a.mp4 has 20 pictures'),
+    (faces(20)[:, :468], r'\[20, 468, 3\]'),
+    (faces(20).astype(int), 'int64'),
+    (faces(20) * np.nan, 'none of its 20 rows'),
+    (faces(20) / 500 + np.arange(20)[:, None, None], 'fractions'),
+])
+def test_tracks_that_do_not_fit_are_refused_in_one_line(tmp_path, points, message):
+  path = write_video(tmp_path / 'a.mp4', np.arange(20) / 25, sound=silence(0.8))
+  with pytest.raises(InputError, match=message) as caught:
+    pipeline.preprocess([path], tmp_path / 'o', 64, tracks=[save(tmp_path / 'a.npz', points)])
+  assert 'a.npz' in str(caught.value) and '\n' not in str(caught.value)
+  assert not (tmp_path / 'o').exists()
+
+
+def test_a_missing_a_foreign_and_a_surplus_tracks_file_are_named(tmp_path):
+  path = write_video(tmp_path / 'a.mp4', np.arange(20) / 25, sound=silence(0.8))
+  good = save(tmp_path / 'a.npz', faces(20))
+  other = save(tmp_path / 'b.npz', faces(20))
+  np.savez(tmp_path / 'c.npz', points=faces(20))
+  for given, message in (([str(tmp_path / 'gone.npz')], 'gone.npz: no such file'), ([path], 'no .npz file'),
+                         ([str(tmp_path / 'c.npz')], 'no .npz file'), ([good, other], '2 files for 1 videos')):
+    with pytest.raises(InputError, match=message):
+      pipeline.preprocess([path], tmp_path / 'o', 64, tracks=given)
