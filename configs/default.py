@@ -43,12 +43,13 @@ def get_config() -> ConfigDict:
   config.blend.edge = 0.03  # width over which the window's rim fades back into the frame, of the frame's width
 
   config.depth = ConfigDict()
-  config.depth.cell = 16  # pixels of the canonical image per node of the learned depth correction
+  config.depth.cell = 1 / 16  # distance of the nodes of the learned depth correction, of the canonical image's width
+  config.depth.num_frames = 32  # training frames it is learned from, those with the most different poses; 0 keeps the tracked depth
+  config.depth.data_weight = 100.0  # of their photometric error [P Eq. 9] against smoothness
 
   config.loss = ConfigDict()
   config.loss.lip_weight = 1.0  # L2 on canonical lips
   config.loss.frame_weight = 1.0  # L2 on the blended window
-  config.loss.depth_weight = 1.0  # photometric error of the head warped to canonical space [P Eq. 9]
 
   config.train = ConfigDict()
   config.train.num_steps = 4000  # steps in all; the schedule ends there

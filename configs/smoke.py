@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
   config.audio.window_steps = 16
   config.field.width = 32
   config.data.num_val_frames = 4
+  config.depth.num_frames = 4
   config.train.num_steps = 12
   config.train.blend_start_step = 8
   config.train.batch_size = 8

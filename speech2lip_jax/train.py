@@ -12,7 +12,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from speech2lip_jax import checkpoint, cli, train_step
+from speech2lip_jax import checkpoint, cli, head_depth, train_step
 from speech2lip_jax.common_flags import WORKDIR
 from speech2lip_jax.data.dataset import evenly_spaced, load_subject, split_frames, subject_mel_windows
 from speech2lip_jax.data.input_pipeline import TrainBatches, prefetch
@@ -78,6 +78,24 @@ class Validation:
     return np.vstack([np.hstack(self._subject.frames[self._sample_ids]), np.hstack(rendered)])
 
 
+def with_learned_depth(state: train_step.TrainState, model, constants, subject, split, config, is_main: bool
+                       ) -> tuple[train_step.TrainState, dict[str, float]]:
+  """The state with D_c learned from the training frames, if it then fits the validation frames better.
+
+  Returns the state and the photometric error (`head_depth.photometric_error`) on validation frames before and after.
+  """
+  nodes = head_depth.learn(subject, split.train, constants, model.geometry, config.depth, show_progress=is_main)
+  params = state.params | {'canonical_depth': {'log_correction': jax.numpy.asarray(nodes)}}
+  val_ids = evenly_spaced(split.val, config.depth.num_frames)
+  frames, poses = subject.frames[val_ids], subject.observed_from_canonical[val_ids]
+  learned = model.apply({'params': params}, constants, method='depth')
+  errors = [head_depth.photometric_error(depth, model.geometry, constants, frames, poses)
+            for depth in (constants.depth_tracked, learned)]
+  if errors[1] < errors[0]:
+    state = state._replace(params=params, ema_params=jax.tree.map(jax.numpy.copy, params))
+  return state, {'metric/head_rms_tracked_depth': errors[0], 'metric/head_rms_learned_depth': errors[1]}
+
+
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir.
 
@@ -108,7 +126,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
     if first_step:
       state = checkpoints.restore(first_step, state)
       logging.info('continuing from step %d', first_step)
+    elif config.depth.num_frames:
+      state, depth_metrics = with_learned_depth(state, model, constants, subject, split, config, is_main)
     summary = Summary(workdir, first_step) if is_main else None
+    if is_main and not first_step and config.depth.num_frames:
+      summary.scalars(0, depth_metrics)
     state, device_constants = replicate((state, constants))
     steps = {phase: train_step.make_train_step(model, optimizer, config, phase) for phase in train_step.PHASES}
 

@@ -1,7 +1,7 @@
 """The training step over devices. `jax.pmap` for training lives only here.
 
 A step is one of two phases, each compiled once: 'lips' trains speech → canonical lips; 'blend' adds frames that are
-composed and blended, and the head's depth. All noise is keyed by (seed, step, position in the global batch), so the same
+composed and blended. All noise is keyed by (seed, step, position in the global batch), so the same
 step is taken whatever the number of devices or processes, and again after a restart.
 """
 from collections.abc import Callable
@@ -34,8 +34,9 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
   warmup = min(train_config.warmup_steps, train_config.num_steps - 1)
   schedule = optax.warmup_cosine_decay_schedule(train_config.learning_rate / max(warmup, 1), train_config.learning_rate,
                                                 warmup, train_config.num_steps)
+  is_network = lambda params: {name: name != 'canonical_depth' for name in params}  # D_c is fixed when training begins
   optimizer = optax.chain(optax.clip_by_global_norm(train_config.clip_norm),
-                          optax.adamw(schedule, weight_decay=train_config.weight_decay))
+                          optax.adamw(schedule, weight_decay=train_config.weight_decay, mask=is_network))
   return optimizer, schedule
 
 
@@ -92,12 +93,7 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
     (composition, blended), updated = model.apply(
         variables, audio_feat[::every], batch.frame_id[::every], rgb_face, poses, constants, train=True,
         mutable=['batch_stats'])
-    depth = model.apply(variables, constants, method='depth')
-    warped = model.apply(variables, rgb_face, poses, depth, method='head_to_canonical')
-    terms = {'frame': losses.mean_squared_error(blended, composition.observed),
-             'depth': losses.masked_mean_squared_error(warped, constants.rgb_face_canonical,
-                                                       constants.mask_head_only[..., None])}
-    return terms, updated['batch_stats']
+    return {'frame': losses.mean_squared_error(blended, composition.observed)}, updated['batch_stats']
 
   def loss_fn(params, batch_stats, batch: Batch, constants: SubjectConstants, step_key):
     keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(batch.sample_id)

@@ -112,8 +112,8 @@ class Speech2Lip(nn.Module):
     return self.lip_pixels(audio_feat, frame_id, pixels, constants).reshape(-1, height, width, 3)
 
   def depth(self, constants: SubjectConstants) -> jax.Array:
-    """D_c [H, W] with its learned correction."""
-    return self.canonical_depth(constants.depth_tracked, constants.outside_face)
+    """D_c [sH, sW] with its learned correction; a constant for the networks' gradients (`head_depth` learns it)."""
+    return jax.lax.stop_gradient(self.canonical_depth(constants.depth_tracked, constants.outside_face))
 
   def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
               depth_canonical: jax.Array) -> Composition:
@@ -149,14 +149,6 @@ class Speech2Lip(nn.Module):
     """Blend-Net's picture of the window, fading back into `merged` at the rim. [B, wh, ww, 3]."""
     fade = window_fade(*self.geometry.window, edge=self.config.blend.edge * self.geometry.width)
     return merged + fade * (self.blend_net(merged, train=train) - merged)
-
-  def head_to_canonical(self, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
-                        depth_canonical: jax.Array) -> jax.Array:
-    """Frames read at O2C: what each frame says of the canonical picture (Eq. 4). [B, sH, sW, 3]; outside reads the border."""
-    def one(frame, pose):
-      coords, _ = warp.observed_coords(depth_canonical, pose, self.geometry.focal, self.geometry.canonical_scale)
-      return warp.sample_image(frame, coords, outside='border')
-    return jax.vmap(one)(rgb_face_observed, observed_from_canonical)
 
   def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
                observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False

@@ -28,7 +28,8 @@ HEAD_DEPTH = 0.6  # head units behind the face's rim that the depth falls back t
 TENSION = 0.1  # per coarse pixel squared: the slope at the rim dies out over about three of them, without overshoot
 DEPTH_GRID = 125  # px of the coarse image on which depth is carried past the rim
 LIP_MARGIN, LIP_MARGIN_BELOW = 0.12, 0.18  # of the mouth's width
-HEAD_SCALE = (1.3, 1.6)  # half axes of the head's ellipse over those of the face landmarks (x, y)
+HEAD_SCALE, HAIR_SCALE = (1.25, 1.45), (2.0, 1.9)  # likely and widest head: half axes over those of the landmarks (x, y)
+BELOW_CHIN = 0.05  # of the face's height
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
@@ -147,21 +148,27 @@ def enlarge(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def head_mask(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-  """[H, W] uint8: 1 on face, hair and ears of `frame` [H, W, 3] uint8 RGB, by GrabCut inside an ellipse around the
-  face.
+  """[H, W] uint8: 1 on face, hair and ears of `frame` [H, W, 3] uint8 RGB, by GrabCut.
 
-  The ellipse itself where GrabCut finds nearly all or nearly nothing of it.
+  It starts from the face, which is certain, and a likely head around it; hair may reach to a wider outline, and the neck
+  ends a little below the chin. The likely head itself where GrabCut finds nearly all or nearly nothing.
   """
   import cv2
   shape = frame.shape[:2]
   face = face_mask(landmarks, shape)
   low, high = landmarks[:tracking.NUM_FACE_POINTS, :2].min(0), landmarks[:tracking.NUM_FACE_POINTS, :2].max(0)
-  half = (high - low) / 2 * HEAD_SCALE
-  center = ((low + high) / 2 - (0, 0.2 * (high - low)[1])).tolist()  # hair reaches further up than the neck down
-  center[1] = min(center[1], high[1] - half[1] + 0.12 * (high - low)[1])
-  ellipse = cv2.ellipse(np.zeros(shape, np.uint8), [round(c) for c in center], [round(h) for h in half.tolist()], 0, 0,
-                        360, 1, -1)
-  labels = np.where(ellipse, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+  middle, half = (low + high) / 2, (high - low) / 2
+  chin = high[1] + BELOW_CHIN * 2 * half[1]
+
+  def outline(scale):
+    """An ellipse around the head: its lower end is just below the chin, so that hair has room above."""
+    axes = half * scale
+    center = middle[0], chin - axes[1]
+    return cv2.ellipse(np.zeros(shape, np.uint8), [round(float(c)) for c in center], [round(float(a)) for a in axes], 0, 0,
+                       360, 1, -1)
+
+  likely, possible = outline(HEAD_SCALE), outline(HAIR_SCALE) | outline(HEAD_SCALE)
+  labels = np.where(likely, cv2.GC_PR_FGD, np.where(possible, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
   labels[face > 0] = cv2.GC_FGD
   try:
     cv2.setRNGSeed(0)
@@ -175,8 +182,9 @@ def head_mask(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
   count, parts, sizes, _ = cv2.connectedComponentsWithStats(found)
   if count > 2:
     found = (parts == 1 + sizes[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
-  extra = float((found & ~face & 1).sum()) / max(1.0, float((ellipse & ~face & 1).sum()))
-  return (found if 0.1 < extra < 0.98 else ellipse | face).astype(np.uint8)
+  found = scipy.ndimage.binary_fill_holes(found)
+  extra = float((found & (face == 0)).sum()) / max(1.0, float((possible & (face == 0)).sum()))
+  return (found if 0.05 < extra < 0.98 else likely | face).astype(np.uint8)
 
 
 def lip_box(mouths: np.ndarray, size: int) -> schema.LipBox:
