@@ -16,6 +16,7 @@ VERBS = {
     'train': 'subject folder → checkpoints, logs, sample images; resumes by itself',
     'render': 'checkpoint + any audio → mp4',
     'evaluate': 'held-out frames → metrics.json and table',
+    'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
 }
 
 

@@ -1,0 +1,243 @@
+"""The whole way without a download: `speech2lip demo --workdir DIR`.
+
+Makes a video of a synthetic subject (`synthetic.subject`), preprocesses it, trains by configs/demo.py, renders the held-out
+frames and a foreign sound, and evaluates. Each step calls the verb's own function; given again, it goes on where it was.
+
+    DIR/talk.mp4, talk.npz     the video, and its truth
+    DIR/subject/               what preprocess makes of it
+    DIR/run/                   training
+    DIR/held_out.mp4           frames that training never saw, with their own sound
+    DIR/foreign.mp4, .wav      another voice, which the subject never heard
+    DIR/eval/                  metrics.json, table.md, strips.png
+    DIR/sheet.png              true held-out frames, ours, and frames of foreign.mp4
+"""
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from speech2lip_jax import cli
+from speech2lip_jax.common_flags import WORKDIR
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.preprocess import pipeline  # its --size and --landmarker are the demo's too
+
+SIZE, SECONDS = 256, 80.0
+MOTION = 'nodding'
+NUM_COLUMNS = 6
+
+_SECONDS = flags.DEFINE_float('seconds', SECONDS, 'Length of the video that the demo makes.', lower_bound=4.0)
+_STEPS = flags.DEFINE_integer('steps', None, 'Training steps; by default as configs/demo.py says.', lower_bound=2)
+_SEED = flags.DEFINE_integer('seed', 0, 'What the subject says and how it moves.', lower_bound=0)
+
+
+class DemoFiles(NamedTuple):
+  """What the demo leaves, absolute paths. metrics: the contents of metrics_json."""
+  clip: pathlib.Path
+  contact_sheet: pathlib.Path
+  held_out: pathlib.Path
+  foreign: pathlib.Path
+  sheet: pathlib.Path
+  table: pathlib.Path
+  metrics_json: pathlib.Path
+  metrics: dict[str, Any]
+
+
+def run(workdir: os.PathLike | str, size: int = SIZE, seconds: float = SECONDS, steps: int | None = None, seed: int = 0,
+        landmarker: str | None = None) -> DemoFiles:
+  """Runs the demo, or what is left of it.
+
+  Args:
+    workdir: folder for everything; new, or of a demo with the same values.
+    size: side of the video and of the subject's frames, pixels, a multiple of 4.
+    seconds: length of the video; the last 15 % are held out.
+    steps: training steps; None takes configs/demo.py's.
+    seed: of the subject.
+    landmarker: MediaPipe's face_landmarker.task. None looks where `preprocess` does but never downloads: without the
+      model the landmarks come with the video.
+
+  Raises:
+    InputError: the workdir is a file, holds other things or a demo with other values, or a value is out of range.
+  """
+  work = pathlib.Path(workdir).absolute()
+  _claim(work, {'size': size, 'seconds': seconds, 'steps': steps, 'seed': seed})
+  started = time.monotonic()
+  clip, subject, run_dir = work / 'talk.mp4', work / 'subject', work / 'run'
+  held_out, foreign, sheet = work / 'held_out.mp4', work / 'foreign.mp4', work / 'sheet.png'
+
+  def step(title: str, outputs: list[pathlib.Path], function: Callable[[], Any]) -> None:
+    if all(path.exists() for path in outputs):
+      return
+    print(f'\n[{time.monotonic() - started:4.0f} s] {title}', flush=True)
+    function()
+
+  step(f'a talking head, {seconds:g} s at {size} px → {clip.name}', [clip, clip.with_suffix('.npz')],
+       lambda: _make_clip(clip, size, seconds, seed))
+  step('preprocess', [subject / 'meta.json'], lambda: _preprocess(clip, subject, size, landmarker))
+  config = demo_config(subject, steps)
+  step(f'train, {config.train.num_steps} steps', [run_dir / 'checkpoints' / str(config.train.num_steps)],
+       lambda: _train(config, run_dir))
+  loaded = []
+
+  def trained():
+    from speech2lip_jax.predict import load_trained
+    if not loaded:
+      loaded.append(load_trained(str(run_dir)))
+    return loaded[0]
+
+  step(f'render the held-out frames → {held_out.name}', [held_out], lambda: _render_held_out(trained(), held_out))
+  step(f'render a foreign sound → {foreign.name}', [foreign], lambda: _render_foreign(trained(), foreign))
+  metrics_json = work / 'eval' / 'metrics.json'
+  step('evaluate', [metrics_json], lambda: _evaluate(trained(), work / 'eval'))
+  step(f'contact sheet → {sheet.name}', [sheet], lambda: _write_sheet(trained(), held_out, foreign, sheet))
+  return DemoFiles(clip, subject / 'contact_sheet.png', held_out, foreign, sheet, metrics_json.with_name('table.md'), metrics_json,
+                   json.loads(metrics_json.read_text()))
+
+
+def _claim(work: pathlib.Path, values: dict[str, Any]) -> None:
+  """Writes demo.json with the demo's values, or checks that the one there says the same."""
+  if work.exists() and not work.is_dir():
+    raise InputError(f'--workdir {work}: is a file; give a folder')
+  if values['size'] < pipeline.MIN_SIZE or values['size'] % 4:
+    raise InputError(f'--size {values["size"]}: must be at least {pipeline.MIN_SIZE} and a multiple of 4; give {SIZE}')
+  record = work / 'demo.json'
+  if record.is_file():
+    try:
+      there = json.loads(record.read_text())
+    except ValueError as error:
+      raise InputError(f'{record}: damaged ({error}); give another --workdir') from error
+    for name, value in values.items():
+      if there.get(name) != value:
+        raise InputError(f'{record}: this demo was begun with {name}={there.get(name)}, now {value}; '
+                         'give the same to go on, or another --workdir')
+    return
+  if work.is_dir() and any(work.iterdir()):
+    raise InputError(f'--workdir {work}: holds other files and no demo; give a new or empty folder')
+  try:
+    work.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(values) + '\n')
+  except OSError as error:
+    raise InputError(f'--workdir {work}: cannot be written ({error.strerror}); give a folder of yours') from error
+
+
+def find_landmark_model(flag: str | None) -> str | None:
+  """Path of the landmark model where `preprocess` looks for it, without downloading; None if it is not there.
+
+  Raises:
+    InputError: the file named by --landmarker or $SPEECH2LIP_LANDMARKER is missing or no such model.
+  """
+  from speech2lip_jax.preprocess import landmarks
+  cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'speech2lip', 'face_landmarker.task')
+  if not (flag or os.environ.get(landmarks.MODEL_VARIABLE) or cache.is_file()):
+    return None
+  path = landmarks.find_model(flag)
+  return path if importlib.util.find_spec('mediapipe') else None
+
+
+def _make_clip(clip: pathlib.Path, size: int, seconds: float, seed: int) -> None:
+  from speech2lip_jax.synthetic import subject
+  subject.make_clip(clip, size, seconds, seed, MOTION, progress=True)
+
+
+def _preprocess(clip: pathlib.Path, subject: pathlib.Path, size: int, landmarker: str | None) -> None:
+  model = find_landmark_model(landmarker)
+  if model:
+    print(f'landmarks: found in the video by {model}')
+    pipeline.preprocess([str(clip)], subject, size, model)
+  else:
+    tracks = clip.with_suffix('.npz')
+    print(f'landmarks: the exact ones of {tracks.name}, since there is no landmark model here (--landmarker)')
+    pipeline.preprocess([str(clip)], subject, size, tracks=[str(tracks)])
+
+
+def demo_config(subject: pathlib.Path, steps: int | None):
+  """configs/demo.py for this subject; with `steps`, phases and intervals shrink alike. Batches fit the devices there are."""
+  import jax
+
+  from configs import demo
+  config = demo.get_config().unlock()
+  config.data.path = str(subject)
+  train = config.train
+  if steps:
+    share = steps / train.num_steps
+    train.blend_start_step = min(round(train.blend_start_step * share), steps - 1)
+    train.eval_every = max(1, round(train.eval_every * share))
+    train.warmup_steps = max(1, round(train.warmup_steps * min(1, share)))
+    train.num_steps = steps
+  unit = jax.device_count() * train.blend_every
+  train.batch_size = -(-train.batch_size // unit) * unit
+  return config.lock()
+
+
+def _train(config, run_dir: pathlib.Path) -> None:
+  from speech2lip_jax.train import train_and_evaluate
+  train_and_evaluate(config, str(run_dir))
+
+
+def _render_held_out(trained, out: pathlib.Path) -> None:
+  from speech2lip_jax import render
+  render.render_test(trained, str(out))
+
+
+def _render_foreign(trained, out: pathlib.Path) -> None:
+  from scipy.io import wavfile
+
+  from speech2lip_jax import render
+  from speech2lip_jax.data import schema
+  from speech2lip_jax.synthetic import speech
+  wavfile.write(out.with_suffix('.wav'), schema.SAMPLE_RATE, speech.foreign_sound())
+  render.render_audio(trained, render.read_speech(str(out.with_suffix('.wav'))), str(out))
+
+
+def _evaluate(trained, out: pathlib.Path) -> None:
+  from speech2lip_jax.evaluate import evaluate
+  evaluate(trained, out)
+
+
+def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pathlib.Path) -> None:
+  """Three rows: true held-out frames, ours, and the subject saying the foreign sound."""
+  import cv2
+  import numpy as np
+
+  from speech2lip_jax.data.dataset import evenly_spaced
+  from speech2lip_jax.preprocess import video
+  test = trained.split.test
+  rows = evenly_spaced(np.arange(len(test)), NUM_COLUMNS)
+
+  def pick(path, wanted):
+    info = video.probe(str(path))
+    return [np.array(frame) for i, (_, frame) in enumerate(video.read_frames(info, 0, info.num_frames)) if i in wanted]
+
+  num_foreign = video.probe(str(foreign)).num_frames
+  parts = [[trained.subject.frames[i] for i in test[rows]], pick(held_out, rows),
+           pick(foreign, evenly_spaced(np.arange(num_foreign), len(rows)))]
+  picture = np.vstack([np.hstack(part) for part in parts])
+  temporary = out.with_suffix('.part.png')
+  cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+  os.replace(temporary, out)
+
+
+def main(argv: list[str]) -> None:
+  """The verb."""
+  if len(argv) > 1:
+    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
+  if not WORKDIR.value:
+    raise InputError('--workdir is missing: the folder for everything that the demo makes')
+  started = time.monotonic()
+  size = flags.FLAGS.size if flags.FLAGS['size'].present else SIZE  # preprocess's own default is for real videos
+  files = run(WORKDIR.value, size, _SECONDS.value, _STEPS.value, _SEED.value, flags.FLAGS.landmarker)
+  print('\n' + files.table.read_text())
+  mean = files.metrics['baselines']['mean_lips']['psnr_lip']
+  print(f'the mouth of {files.metrics["num_frames"]} held-out frames: {files.metrics["psnr_lip"]:.2f} dB, '
+        f'their mean lips {mean:.2f} dB; {time.monotonic() - started:.0f} s')
+  print(f'videos:  {files.held_out}  (held-out frames)\n         {files.foreign}  (another voice)')
+  print(f'picture: {files.sheet}  (true, ours, another voice)\nmetrics: {files.metrics_json}')
+
+
+if __name__ == '__main__':
+  cli.run_verb('demo', sys.modules[__name__], sys.argv)

@@ -1,0 +1,93 @@
+"""The demo and the notebook's demo part, tiny: every step, going on where it was, and mistakes answered in one line."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from speech2lip_jax import demo
+from speech2lip_jax.data import schema
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.preprocess import landmarks, video
+from tests.test_cli import fails
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / 'colab' / 'speech2lip.ipynb'
+TINY = {'size': 64, 'seconds': 5.0, 'steps': 4}
+
+
+def cells(tag=None):
+  record = json.loads(NOTEBOOK.read_text())
+  found = [cell for cell in record['cells'] if cell['cell_type'] == 'code']
+  return [cell for cell in found if tag is None or tag in cell['metadata'].get('tags', [])]
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  """What the notebook's demo cells leave, run as they stand but for their parameters, without landmark model and network."""
+  pytest.importorskip('IPython', reason='IPython shows the notebook\'s pictures')
+  folder = tmp_path_factory.mktemp('demo')
+  source = []
+  for cell in cells('demo'):
+    source.append(''.join(cell['source']))
+    if 'parameters' in cell['metadata']['tags']:
+      source += [f'{name.upper()} = {value!r}' for name, value in TINY.items()] + [f'WORK = {str(folder / "work")!r}']
+  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0', 'XDG_CACHE_HOME': str(folder / 'cache'),
+                              landmarks.MODEL_VARIABLE: '', 'https_proxy': 'http://127.0.0.1:9'}
+  done = subprocess.run([sys.executable, '-c', '\n'.join(source)], cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert 'the exact ones of talk.npz' in done.stdout
+  return demo.run(folder / 'work', **TINY)
+
+
+def test_the_demo_goes_from_a_video_to_new_speech(files):
+  subject = schema.validate(files.clip.parent / 'subject')
+  assert subject.num_frames == 125 and subject.height == 64
+  held_out, foreign = video.probe(str(files.held_out)), video.probe(str(files.foreign))
+  assert held_out.num_frames == files.metrics['num_frames'] == round(0.15 * 125)
+  assert foreign.num_frames > 250
+  assert np.isfinite(files.metrics['psnr_lip']) and 'mean_lips' in files.metrics['baselines']
+  assert all(path.stat().st_size > 1000 for path in (files.sheet, files.contact_sheet, files.held_out, files.foreign))
+  assert '| model |' in files.table.read_text()
+
+
+def test_given_again_it_does_only_what_is_missing(files, capsys):
+  kept = {path: path.stat().st_mtime_ns for path in files.clip.parent.rglob('*') if path.is_file()}
+  files.sheet.unlink()
+  again = demo.run(files.clip.parent, **TINY)
+  assert again.metrics == files.metrics and again.sheet.is_file()
+  assert [path.name for path, when in kept.items() if path.stat().st_mtime_ns != when] == ['sheet.png']
+  assert 'train' not in capsys.readouterr().out
+  start = time.monotonic()
+  demo.run(files.clip.parent, **TINY)
+  assert time.monotonic() - start < 5
+
+
+def test_other_values_in_a_demos_folder_are_refused(files):
+  with pytest.raises(InputError, match=r'begun with steps=4, now 5; .* another --workdir'):
+    demo.run(files.clip.parent, **TINY | {'steps': 5})
+
+
+def test_the_notebook_is_stored_without_outputs_and_all_its_cells_are_python():
+  for cell in cells():
+    assert cell['outputs'] == [] and cell['execution_count'] is None
+    compile(''.join(cell['source']), str(NOTEBOOK), 'exec')
+
+
+def test_mistakes_are_one_line(tmp_path):
+  a_file = tmp_path / 'file'
+  a_file.write_text('x')
+  assert '--workdir is missing' in fails('demo')
+  line = fails('demo', f'--workdir={a_file}')
+  assert str(a_file) in line and 'is a file' in line
+  with pytest.raises(InputError, match='holds other files'):
+    demo.run(tmp_path)
+  with pytest.raises(InputError, match='--size 66'):
+    demo.run(tmp_path / 'new', size=66)
+  with pytest.raises(InputError, match='no such file'):
+    demo.find_landmark_model(str(tmp_path / 'none.task'))
+  assert not (tmp_path / 'new').exists()
