@@ -62,3 +62,31 @@ def test_a_missing_a_foreign_and_a_surplus_tracks_file_are_named(tmp_path):
                          ([str(tmp_path / 'c.npz')], 'no .npz file'), ([good, other], '2 files for 1 videos')):
     with pytest.raises(InputError, match=message):
       pipeline.preprocess([path], tmp_path / 'o', 64, tracks=given)
+
+
+def head_track(num_pictures, subject_size=96):
+  """Landmarks [num_pictures, 478, 3] and pictures of a rendered head."""
+  from speech2lip_jax.synthetic.subject import Subject
+  subject = Subject(size=subject_size, num_frames=num_pictures, seed=2, motion='nodding')
+  return (np.stack([subject.landmarks(n) for n in range(num_pictures)]).astype(np.float32),
+          [subject.render(n).rgb for n in range(num_pictures)])
+
+
+def test_one_second_black_stretches_and_a_lost_face_become_clips_without_a_model(tmp_path, capsys):
+  pytest.importorskip('librosa', reason='librosa makes the mel filters')
+  from speech2lip_jax.data import schema
+  points, images = head_track(75)
+  black = np.r_[26:40]
+  points[black], points[60:63] = np.nan, np.nan  # a black stretch, and a face lost for three frames
+  images = [image * (number not in black) for number, image in enumerate(images)]
+  path = write_video(tmp_path / 'a.mp4', np.arange(75) / 25, images=images, sound=silence(3.0) + 0.01)
+  tracks_path = save(tmp_path / 'a.npz', points)
+  meta = pipeline.preprocess([path], tmp_path / 'o', 96, tracks=[tracks_path])
+  assert [(clip.num_frames, clip.start) for clip in meta.clips] == [(26, 0), (35, 26)]
+  assert meta.report['num_interpolated'] == 3 and meta.report['quality']['lost_share'] == pytest.approx(1 - 58 / 75)
+  assert any('no usable face' in line for line in meta.report['warnings'])
+  shown = capsys.readouterr().out
+  assert 'warning: only 2.4 s are usable' in shown and 'a: no face 1.04' in shown
+  schema.validate(tmp_path / 'o')
+  pipeline.preprocess([path], tmp_path / 'o', 96, tracks=[tracks_path])
+  assert 'nothing to do' in capsys.readouterr().out

@@ -6,9 +6,10 @@ import numpy as np
 
 from speech2lip_jax.data import mel, schema
 from speech2lip_jax.errors import InputError
-from speech2lip_jax.preprocess import audio, crop, gaps, stages, video
+from speech2lip_jax.preprocess import audio, crop, gaps, people, stages, video
 
 PART_FRAMES = 500  # unit of parallel and of resumed work
+MAX_WITH_OTHERS = 0.01  # of a video's frames; fewer are a detector's ghosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,17 @@ class FramePart:
   mark: str
 
 
+def _read_landmarks(segments) -> tuple[np.ndarray, np.ndarray, int]:
+  """One person's landmarks [N, 478, 3], thumbnails [N, 32, 32], and how many frames show others, of one video."""
+  parts = [stages.load(segment.path) for segment in segments]
+  found, thumbnails, extra_faces = [np.concatenate([part[name] for part in parts])
+                                    for name in ('landmarks', 'thumbnails', 'extra_faces')]
+  extra_frames = np.concatenate([part['extra_frames'] + segment.start for part, segment in zip(parts, segments)])
+  cuts = gaps.find_cuts(np.full_like(found, np.nan), thumbnails)
+  found, num_with_others = people.choose_person(found, extra_faces, extra_frames, cuts)
+  return found, thumbnails, num_with_others
+
+
 def plan(segments, infos: list[video.VideoInfo], size: int) -> Plan:
   """Reads the landmarks of all segments and decides on clips and crops.
 
@@ -59,9 +71,11 @@ def plan(segments, infos: list[video.VideoInfo], size: int) -> Plan:
   """
   clips, kept, notes, events = [], [], [], {}
   for index, info in enumerate(infos):
-    parts = [stages.load(segment.path) for segment in segments if segment.info == info]
-    found = np.concatenate([part['landmarks'] for part in parts])
-    cuts = gaps.find_cuts(found, np.concatenate([part['thumbnails'] for part in parts]))
+    found, thumbnails, num_with_others = _read_landmarks([segment for segment in segments if segment.info == info])
+    if num_with_others > MAX_WITH_OTHERS * len(found):
+      notes.append(f'{info.name}: more than one face in {num_with_others / schema.FPS:.1f} s of it; the largest person is '
+                   'followed')
+    cuts = gaps.find_cuts(found, thumbnails)
     runs, happened = gaps.find_runs(np.isfinite(found[:, 0, 0]), cuts)
     notes.extend(gaps.describe(happened, info.name))
     if happened:

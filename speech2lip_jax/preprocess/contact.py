@@ -31,8 +31,10 @@ def write(out: pathlib.Path, meta: schema.SubjectMeta) -> None:
   rows = [np.hstack(tiles) for tiles in zip(*columns)]
   canonical_row = _canonical_tiles(arrays, meta, depth)
   text = np.zeros((2 * TILE, width - 2 * TILE * len(canonical_row), 3), np.uint8)
-  for line, content in enumerate(_numbers(meta)):
-    _write(text, content, (12, 24 + 21 * line))
+  lines = [(content, WHITE) for content in _numbers(meta)]
+  lines += [(f'warning: {content}', RED) for content in meta.report['warnings']] or [('no warnings', GREEN)]
+  for line, (content, colour) in enumerate(lines):
+    _write(text, content, (12, 20 + 19 * line), colour)
   rows.append(
       np.hstack(
           [*[cv2.resize(tile, (2 * TILE, 2 * TILE), interpolation=cv2.INTER_AREA) for tile in canonical_row], text]))
@@ -95,7 +97,7 @@ def _canonical_tiles(arrays, meta, depth) -> list[np.ndarray]:
 
 
 def _numbers(meta) -> list[str]:
-  report, box = meta.report, meta.lip_box
+  report, box, quality = meta.report, meta.lip_box, meta.report['quality']
   fit = report['tracking']
   lines = [
       f'{meta.num_frames} frames ({meta.num_frames / schema.FPS:.1f} s) of {meta.width} px, {len(meta.clips)} clips',
@@ -105,7 +107,10 @@ def _numbers(meta) -> list[str]:
       f'focal length {meta.focal_px:.1f} px ({meta.focal_px / meta.width:.2f} widths)',
       f'reprojection median {fit["reprojection_median_px"]:.2f} px, 95 % {fit["reprojection_p95_px"]:.2f} px',
       f'jitter {fit["jitter_px"]:.3f} px (median second difference)',
-      f'crop {report["crop"]["side_per_face"]:.2f} face heights', '',
+      f'crop {report["crop"]["side_per_face"]:.2f} face heights; face {quality["face_width_source_px"]:.0f} px wide in the '
+      f'source, grey {quality["face_grey"]:.0f}, turned {quality["turn_p95_degrees"]:.0f} degrees (95 %)',
+      f'{100 * quality["lost_share"]:.0f} % of the video without a face, {100 * quality["blurred_share"]:.0f} % '
+      'of the frames blurred or in profile',
       'seconds per stage: ' + ', '.join(f'{name} {value:.1f}' for name, value in list(report['seconds'].items())[:4]),
       '  ' + ', '.join(f'{name} {value:.1f}' for name, value in list(report['seconds'].items())[4:]), '',
       'row 1 frames, landmarks, lip box; row 2 in canonical space; row 3 canonical lips',

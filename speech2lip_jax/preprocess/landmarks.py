@@ -20,7 +20,7 @@ from speech2lip_jax.data import schema
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import stages, video
 
-VERSION = 1  # of what `detect_segment` stores; part of its fingerprint
+VERSION = 2  # of what `detect_segment` stores; part of its fingerprint
 MODEL_URL = ('https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/'
              'face_landmarker.task')
 MODEL_SHA256 = '64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff'
@@ -142,20 +142,6 @@ class Detector:
     return np.array(faces, np.float64).reshape(-1, schema.NUM_LANDMARKS, 3)
 
 
-def choose_face(faces: np.ndarray, previous: np.ndarray | None) -> np.ndarray:
-  """The face [478, 3] nearest to the previous frame's, or the largest where there is none.
-
-  A face far from the previous one (by more than its own size) is taken only if it is the largest.
-  """
-  sizes = np.ptp(faces[..., :2], axis=1).max(axis=-1)
-  if previous is not None:
-    distances = np.linalg.norm(faces[..., :2].mean(axis=1) - previous[:, :2].mean(axis=0), axis=-1)
-    nearest = int(distances.argmin())
-    if distances[nearest] < sizes[nearest]:
-      return faces[nearest]
-  return faces[int(sizes.argmax())]
-
-
 def to_pixels(face: np.ndarray, width: int, height: int) -> np.ndarray:
   """Normalised landmarks [..., 478, 3] → pixels of a frame of this size, float32."""
   return (face * (width, height, width) - (0.5, 0.5, 0.0)).astype(np.float32)
@@ -171,7 +157,8 @@ def thumbnail(frame: np.ndarray) -> np.ndarray:
 def detect_segment(segment: Segment, model_path: str) -> int:
   """Finds the faces of one segment and stores them.
 
-  Writes landmarks [n, 478, 3] float32 (NaN: no face) and thumbnails [n, 32, 32] uint8 grey (for finding cuts).
+  Writes landmarks [n, 478, 3] float32 of each frame's largest face (NaN: none), extra_faces [K, 478, 3] float32 of
+  further faces in frames extra_frames [K] int, and thumbnails [n, 32, 32] uint8 grey (for finding cuts).
 
   Returns:
     The number of frames done.
@@ -179,19 +166,23 @@ def detect_segment(segment: Segment, model_path: str) -> int:
   info = segment.info
   landmarks = np.full((segment.stop - segment.start, schema.NUM_LANDMARKS, 3), np.nan, np.float32)
   thumbnails = np.zeros((len(landmarks), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-  previous, shown = None, None
+  extra_faces, extra_frames, shown, others = [], [], None, []
   with Detector(model_path) as detector:
     for row, (_, frame) in enumerate(video.read_frames(info, segment.start, segment.stop, DETECTION_SIDE)):
       if frame is shown:  # a slow source repeats its pictures
         landmarks[row], thumbnails[row] = landmarks[row - 1], thumbnails[row - 1]
-        continue
-      shown = frame
-      faces = detector.faces(frame)
-      if len(faces):
-        previous = choose_face(faces, previous)
-        landmarks[row] = to_pixels(previous, info.width, info.height)
-      thumbnails[row] = thumbnail(frame)
-  stages.save(segment.path, segment.mark, landmarks=landmarks, thumbnails=thumbnails)
+      else:
+        shown = frame
+        faces = to_pixels(detector.faces(frame), info.width, info.height)
+        faces = faces[np.argsort(-np.ptp(faces[..., :2], axis=1).max(axis=-1), kind='stable')]
+        others = list(faces[1:])
+        landmarks[row] = faces[0] if len(faces) else np.nan
+        thumbnails[row] = thumbnail(frame)
+      extra_faces.extend(others)
+      extra_frames.extend([row] * len(others))
+  stages.save(segment.path, segment.mark, landmarks=landmarks, thumbnails=thumbnails,
+              extra_faces=np.array(extra_faces, np.float32).reshape(-1, schema.NUM_LANDMARKS, 3),
+              extra_frames=np.array(extra_frames, int))
   return len(landmarks)
 
 

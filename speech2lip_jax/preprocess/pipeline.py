@@ -22,7 +22,7 @@ from speech2lip_jax import common_flags
 from speech2lip_jax.data import schema
 from speech2lip_jax.errors import InputError
 
-VERSION = 1  # of what the stages after the landmarks compute; part of their fingerprints
+VERSION = 2  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
 
 _VIDEO = flags.DEFINE_multi_string(
@@ -151,7 +151,6 @@ class _Work:
     self.mark = stages.fingerprint(VERSION, size, [segment.mark for segment in self.segments])
     self.final_mark = stages.fingerprint(self.mark, scale)  # the stages up to tracking serve every scale
     self.seconds = {}
-    self.notes = []
 
   def run(self, started: float) -> schema.SubjectMeta:
     """All stages; returns what meta.json says."""
@@ -162,13 +161,14 @@ class _Work:
       for note in plan.notes:
         print(note)
       self._timed('frames', self._write_frames, pool, plan)
+      track = self._timed('tracking', self._track, pool, plan)
     mels = self._timed('sound', clips.write_sound, self.out, plan)
-    track = self._timed('tracking', self._track, plan)
     canonical_frame, box, canonical_report = self._timed('canonical', self._canonical, plan, track)
     self._timed('lips', self._write_lips, track, canonical_frame, box)
     num_frames = plan.num_frames
     report = {
-        'fingerprint': self.final_mark, 'tracking': track.report, 'crop': plan.crop_report, 'canonical': canonical_report,
+        'fingerprint': self.final_mark, 'tracking': track.report, 'quality': self.quality, 'warnings': self.warnings,
+        'notes': plan.notes, 'crop': plan.crop_report, 'canonical': canonical_report,
         'events': plan.events, 'num_interpolated': int(plan.is_interpolated.sum()),
         'sources': [dataclasses.asdict(info) for info in self.infos],
         'seconds': {name: round(value, 3) for name, value in self.seconds.items()},
@@ -236,20 +236,32 @@ class _Work:
     stages.save_array(self.out / 'landmarks.npy', plan.landmarks[..., :2].astype(np.float32))
     stages.save_array(self.out / 'is_interpolated.npy', plan.is_interpolated)
 
-  def _track(self, plan):
-    from speech2lip_jax.preprocess import stages, tracking
-    path = self.out / 'stages' / 'tracking.npz'
+  def _track(self, pool, plan):
+    """The fitted poses; sets `quality` and `warnings`."""
+    from speech2lip_jax.preprocess import photometric, quality, stages, tracking
+    path, frames = self.out / 'stages' / 'tracking.npz', self.out / 'frames.npy'
+    lengths = [clip.num_frames for clip in plan.clips]
     mark = stages.fingerprint(VERSION, self.mark, 'tracking')
     if stages.is_done(path, mark):
       record = stages.load(path)
       report = dict(zip(record['report_names'].tolist(), record['report_values'].tolist()))
       track = tracking.Track(record['poses'], float(record['focal_px']), record['points'], report)
+      measured, weight = record['measured'], record['weight']
     else:
       print(f'tracking: fitting {plan.num_frames} poses', file=sys.stderr)
-      track = tracking.fit(plan.landmarks, plan.is_interpolated, [clip.num_frames for clip in plan.clips], self.size)
+      measured = quality.measure(frames, plan.landmarks, pool)
+      weight = quality.frame_weights(plan.landmarks, plan.is_interpolated, measured[:, 0], lengths)
+      track = tracking.fit(plan.landmarks, plan.is_interpolated, lengths, self.size, frame_weight=weight)
+      track = photometric.refine(track, plan.landmarks, weight, lengths, frames, self.size, pool)
       stages.save(path, mark, poses=track.observed_from_head, focal_px=np.array(track.focal_px), points=track.points,
+                  measured=measured, weight=weight,
                   report_names=np.array(list(track.report)), report_values=np.array(list(track.report.values())))
     stages.save_array(self.out / 'observed_from_head.npy', track.observed_from_head)
+    events = [event['event'] for happened in plan.events.values() for event in happened]
+    source_scale = np.repeat([clip.crop.side / self.size for clip in plan.clips], lengths)
+    self.quality, self.warnings = quality.assess(
+        measured, weight, track.observed_from_head.astype(np.float64), plan.landmarks, source_scale, plan.is_interpolated,
+        lengths, sum(info.num_frames for info in self.infos), events.count('cut'), track.report['reprojection_median_px'])
     return track
 
   def _canonical(self, plan, track):
@@ -298,5 +310,6 @@ def _summarise(out: pathlib.Path, meta: schema.SubjectMeta, seconds: float) -> N
       f'{len(meta.clips)} clips, {meta.report["num_interpolated"]} interpolated\n'
       f'  focal length {meta.focal_px:.0f} px, landmarks fit to {tracking["reprojection_median_px"]:.2f} px '
       f'(95 %: {tracking["reprojection_p95_px"]:.2f}), jitter {tracking["jitter_px"]:.2f} px\n'
+      + ''.join(f'  warning: {line}\n' for line in meta.report['warnings']) +
       f'  canonical frame {meta.canonical_frame}, lip box {box.width} × {box.height} at ({box.left}, {box.top})\n'
       f'  {seconds:.0f} s, {seconds / meta.num_frames:.3f} s a frame; look at {out / "contact_sheet.png"}')

@@ -2,9 +2,10 @@
 frames.
 
 A bundle adjustment: the unknowns are a rigid pose a frame, the 3-D positions of `RIGID_POINTS` (forehead, temples,
-nose, eye corners; nothing that speech or blinking moves) and one focal length. Residuals are pixels under a Huber
-loss; the poses' second differences in time are penalised inside clips, never across. Each Gauss-Newton step is exact:
-the poses form a banded system, out of which shape and focal length are reduced (Schur complement).
+bridge of the nose, eye corners; nothing that speech, blinking or brows move) and one focal length. Residuals are
+pixels under a Huber loss; the poses' second differences in time are penalised inside clips, never across. Each
+Gauss-Newton step is exact: the poses form a banded system, out of which shape and focal length are reduced (Schur
+complement).
 
 Head units: 1 is the distance between the outer eye corners. Head axes: origin midway between the outer eye corners, x
 from the right eye to the left one (image right), y down the face, z into the head: equal to the camera's where the
@@ -20,16 +21,16 @@ from speech2lip_jax.preprocess import rigid
 
 RIGHT_EYE, LEFT_EYE, FOREHEAD, CHIN = 33, 263, 10, 152  # outer corners; top and bottom of the face
 RIGID_POINTS = np.array([
-    251, 389, 356, 21, 162, 127, 234, 454,  # temples, before the ears
+    251, 389, 21, 162,  # temples
     151, 9, 8, 108, 69, 104, 68, 71, 139, 34, 337, 299, 333,  # forehead
-    298, 301, 368, 264, 54, 143, 372, 35, 265,  # forehead, temples
-    70, 63, 300,  # outer ends of the brows: the inner ones go up and down
-    168, 6, 197, 195, 5, 122, 351, 196, 419, 193, 417, 188, 412, 174, 399, 236, 456, 3, 248,  # bridge of the nose
-    4, 1, 45, 275, 44, 274,  # tip of the nose
-    33, 133, 362, 263, 130, 359])  # eye corners
+    298, 301, 368, 264, 143, 372, 35, 265,  # forehead, temples
+    168, 6, 197, 195, 122, 351, 196, 419, 193, 417, 188, 412, 174, 399, 236, 456, 3, 248,  # bridge of the nose
+    33, 133, 362, 263, 130, 359])  # eye corners; the nose's tip is left out, for judging; before the ears points slide
+NOSE_TIP = 4
 NUM_FACE_POINTS = 468  # the ten irises' points look about
 
-SMOOTHNESS = 30.0  # weight of the pose's squared second differences (pixels) against all squared residuals
+SMOOTHNESS = 10.0  # weight of the pose's squared second differences (pixels) against all squared residuals
+MIN_NOISE_FACE = 2e-4  # head units
 HUBER_FACE = 0.01  # residuals beyond this many head units (as pixels in the image) count linearly
 FOCAL_PRIOR_WIDTHS = 1.5  # of the image; the focal length is nearly unobservable
 FOCAL_PRIOR_SPREAD = 0.3  # natural logarithm; being off by this much must be worth `FOCAL_PRIOR_SHARE` of all residuals
@@ -55,7 +56,7 @@ def project(points: np.ndarray, observed_from_head: np.ndarray, focal_px: float,
 
 
 def fit(landmarks: np.ndarray, is_interpolated: np.ndarray, clip_lengths: list[int], size: int,
-        smoothness: float = SMOOTHNESS) -> Track:
+        smoothness: float = SMOOTHNESS, frame_weight: np.ndarray | None = None) -> Track:
   """Fits poses, shape and focal length to the landmarks of all clips.
 
   Args:
@@ -64,9 +65,13 @@ def fit(landmarks: np.ndarray, is_interpolated: np.ndarray, clip_lengths: list[i
     clip_lengths: frames of each clip, in order, summing to N.
     size: side of the square image, pixels.
     smoothness: weight of the poses' second differences.
+    frame_weight: [N] 0 … 1, how far each frame is trusted (`quality.frame_weights`); all alike when left out.
   """
-  solver = _Adjustment(landmarks, is_interpolated, clip_lengths, size, smoothness)
+  weight = np.ones(len(landmarks)) if frame_weight is None else frame_weight
+  solver = _Adjustment(landmarks, is_interpolated, clip_lengths, size, smoothness, weight)
   num_steps = solver.solve()
+  if solver.lower_noise():
+    num_steps += solver.solve()
   poses, focal, shape = solver.result()
   poses, shape, from_old = _head_axes(poses, shape, solver.landmarker_points)
   prior = solver.landmarker_points @ from_old[:3, :3].T + from_old[:3, 3]
@@ -95,20 +100,19 @@ def _inner_triples(clip_lengths: list[int]) -> np.ndarray:
 class _Adjustment:
   """State of the fit. Poses [N, 6], pixels: rotation vector · radius, image of the origin, log depth · radius."""
 
-  def __init__(self, landmarks, is_interpolated, clip_lengths, size, smoothness):
+  def __init__(self, landmarks, is_interpolated, clip_lengths, size, smoothness, frame_weight):
     self.center = (size - 1) / 2
     self.seen = landmarks[:, RIGID_POINTS, :2].astype(np.float64) - self.center
-    self.weight = (~is_interpolated).astype(np.float64)
+    self.weight = np.where(is_interpolated, 0.0, frame_weight)
     self.log_focal_prior = self.log_focal = np.log(FOCAL_PRIOR_WIDTHS * size)
     rotations, scale, shift = self._initialise(landmarks.astype(np.float64), is_interpolated)
     self.radius = float(np.median(scale))  # pixels of one head unit: brings all six pose numbers to pixels
     self.huber = HUBER_FACE * self.radius
-    self.focal_weight = (FOCAL_PRIOR_SHARE / FOCAL_PRIOR_SPREAD**2 * (self.huber / 3)**2
-                         * self.weight.sum() * len(RIGID_POINTS))
+    self.noise = self.huber / 3  # what the priors reckon the landmarks' noise to be, pixels
     self.turn = rigid.mean_rotation(rotations)
     self.poses = np.concatenate([rigid.vector_from_rotation(rotations @ self.turn.T) * self.radius, shift[:, :2],
                                  (self.log_focal - np.log(scale))[:, None] * self.radius], axis=1)
-    self.smooth_bands = smoothness * _second_difference_bands(_inner_triples(clip_lengths), len(landmarks))
+    self.smooth_bands = smoothness * second_difference_bands(clip_lengths)
 
   def _initialise(self, landmarks, is_interpolated):
     """Weak-perspective poses and the mean shape (head units) from the landmarker's own x, y, z."""
@@ -137,19 +141,33 @@ class _Adjustment:
     points = turned + shift[:, None]
     return np.exp(log_focal) * points[..., :2] / points[..., 2:] - self.seen, turned, points
 
+  @property
+  def focal_weight(self):
+    """Weight of the prior on log focal, pixels²."""
+    return FOCAL_PRIOR_SHARE / FOCAL_PRIOR_SPREAD**2 * self.noise**2 * self.weight.sum() * len(RIGID_POINTS)
+
+  def lower_noise(self) -> bool:
+    """Weakens the priors where landmarks prove far better than they reckon; whether they were."""
+    size = np.linalg.norm(self._residuals(self.poses, self.shape, self.log_focal)[0], axis=-1)
+    noise = max(float(np.median(size[self.weight > 0])) / 1.18, MIN_NOISE_FACE * self.radius)
+    is_lower = noise < self.noise / 2
+    if is_lower:
+      self.noise = noise
+    return is_lower
+
   def cost(self, poses, shape, log_focal):
     """Huber loss of the residuals, smoothness and priors, pixels²."""
     residual, _, _ = self._residuals(poses, shape, log_focal)
     size = np.linalg.norm(residual, axis=-1)
     loss = np.where(size < self.huber, size**2, 2 * self.huber * size - self.huber**2)
-    return ((self.weight[:, None] * loss).sum() + (poses * _banded_product(self.smooth_bands, poses)).sum()
+    return ((self.weight[:, None] * loss).sum() + (poses * banded_product(self.smooth_bands, poses)).sum()
             + (shape - self.shape_prior).ravel() @ self._prior_matrix @ (shape - self.shape_prior).ravel()
             + self.focal_weight * (log_focal - self.log_focal_prior)**2)
 
   @property
   def _prior_weight(self):
-    """A prior of `SHAPE_PRIOR_SPREAD` against residuals of a third of the Huber width, correlated over 25 frames."""
-    return (self.huber / 3 / SHAPE_PRIOR_SPREAD)**2 * 25
+    """A prior of `SHAPE_PRIOR_SPREAD` against residuals of `noise`, correlated over 25 frames."""
+    return (self.noise / SHAPE_PRIOR_SPREAD)**2 * 25
 
   @property
   def _prior_matrix(self):
@@ -180,7 +198,7 @@ class _Adjustment:
 
     weighted = by_pose * weight[..., None, None]
     pose_pose = np.einsum('npki,npkj->nij', weighted, by_pose, optimize=True)
-    pose_gradient = np.einsum('npki,npk->ni', weighted, residual) + _banded_product(self.smooth_bands, self.poses)
+    pose_gradient = np.einsum('npki,npk->ni', weighted, residual) + banded_product(self.smooth_bands, self.poses)
     pose_rest = np.concatenate([np.einsum('npki,npkj->nipj', weighted, by_shape).reshape(num_frames, 6, -1),
                                 np.einsum('npki,npk->ni', weighted, by_focal)[..., None]], axis=-1)
     shape_shape = np.einsum('npki,npkj->pij', by_shape * weight[..., None, None], by_shape)
@@ -198,7 +216,7 @@ class _Adjustment:
         + self._prior_matrix @ (self.shape - self.shape_prior).ravel(),
         (weight[..., None] * by_focal * residual).sum() + self.focal_weight * (self.log_focal - self.log_focal_prior))
 
-    bands = _pose_bands(pose_pose, self.smooth_bands)
+    bands = pose_bands(pose_pose, self.smooth_bands)
     right = np.concatenate([pose_gradient[..., None], pose_rest], axis=-1).reshape(6 * num_frames, -1)
     solved = scipy.linalg.solveh_banded(bands, right, overwrite_ab=True, check_finite=False)
     coupling = pose_rest.reshape(6 * num_frames, -1)
@@ -240,10 +258,10 @@ def _similarity_directions(shape: np.ndarray) -> np.ndarray:
   return np.linalg.qr(np.concatenate([shifts, turns, (shape - shape.mean(0)).reshape(-1, 1)], axis=1))[0]
 
 
-def _second_difference_bands(inner: np.ndarray, num_frames: int) -> np.ndarray:
-  """Diagonals 0, 1, 2 [3, N] of DᵀD, D the second differences of the triples marked by `inner` [N − 2] bool."""
-  bands = np.zeros((3, num_frames))
-  starts = np.flatnonzero(inner)
+def second_difference_bands(clip_lengths: list[int]) -> np.ndarray:
+  """Diagonals 0, 1, 2 [3, N] of DᵀD, D the second differences in time inside clips."""
+  bands = np.zeros((3, sum(clip_lengths)))
+  starts = np.flatnonzero(_inner_triples(clip_lengths))
   for offset, value in ((0, 1.0), (1, -2.0), (2, 1.0)):
     for other, other_value in ((0, 1.0), (1, -2.0), (2, 1.0)):
       if other >= offset:
@@ -251,7 +269,7 @@ def _second_difference_bands(inner: np.ndarray, num_frames: int) -> np.ndarray:
   return bands
 
 
-def _banded_product(bands: np.ndarray, values: np.ndarray) -> np.ndarray:
+def banded_product(bands: np.ndarray, values: np.ndarray) -> np.ndarray:
   """The symmetric matrix of diagonals 0, 1, 2 (bands[k, i] = entry (i, i + k)) times values [N, C]."""
   product = bands[0][:, None] * values
   for offset in (1, 2):
@@ -261,7 +279,7 @@ def _banded_product(bands: np.ndarray, values: np.ndarray) -> np.ndarray:
   return product
 
 
-def _pose_bands(pose_pose: np.ndarray, smooth_bands: np.ndarray) -> np.ndarray:
+def pose_bands(pose_pose: np.ndarray, smooth_bands: np.ndarray) -> np.ndarray:
   """Upper banded form [13, 6N] (scipy.linalg.solveh_banded) of blocks [N, 6, 6] plus smoothness on each of the six."""
   num_frames = len(pose_pose)
   bands = np.zeros((13, num_frames, 6))

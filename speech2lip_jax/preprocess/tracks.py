@@ -72,5 +72,6 @@ def copy_segment(segment: landmarks.Segment, path: str, rows: np.ndarray) -> int
   for row, (_, frame) in enumerate(
       video.read_frames(segment.info, segment.start, segment.stop, landmarks.DETECTION_SIDE)):
     thumbnails[row] = landmarks.thumbnail(frame)
-  stages.save(segment.path, segment.mark, landmarks=found, thumbnails=thumbnails)
+  stages.save(segment.path, segment.mark, landmarks=found, thumbnails=thumbnails, extra_faces=found[:0],
+              extra_frames=np.zeros(0, int))
   return len(rows)
