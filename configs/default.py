@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
   config.blend = ConfigDict()
   config.blend.residual = True  # Blend-Net predicts what to add to its input [P]; False: the image itself
   config.blend.context = 0.08  # margin of its window around the lips, of the frame's width
+  config.blend.hole_fraction = 0.5  # of the windows in training have black holes, for Blend-Net to fill them at new poses
   config.blend.edge = 0.03  # width over which the window's rim fades back into the frame, of the frame's width
 
   config.depth = ConfigDict()

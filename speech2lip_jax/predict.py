@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from speech2lip_jax import checkpoint, train_step
+from speech2lip_jax import checkpoint, head_motion, train_step
 from speech2lip_jax.data.dataset import Split, Subject, load_subject, split_frames
 from speech2lip_jax.data.input_pipeline import Frames, make_frames, prefetch
-from speech2lip_jax.devices import replicate, shard
+from speech2lip_jax.devices import replicate, shard, unreplicate
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.models.speech2lip import Composition, Speech2Lip, SubjectConstants, paste_windows
+from speech2lip_jax.ops import warp
 from speech2lip_jax.subject_model import build_model, subject_constants
 
 
@@ -38,14 +39,18 @@ class Predictor:
     self.set_variables(variables)
     self._from_speech = jax.pmap(self._forward, static_broadcasted_argnums=5)
     self._from_lips = jax.pmap(self._carry)
+    self._at_poses = jax.pmap(self._move)
 
   def set_variables(self, variables: Any) -> None:
     """Takes other weights of the same shapes, without compiling again."""
     self._variables = replicate(variables)
 
+  @staticmethod
+  def _to_uint8(rgb):
+    return jnp.round(jnp.clip(rgb, 0, 1) * 255).astype(jnp.uint8)
+
   def _finish(self, composition: Composition, window, rgb_face):
-    to_uint8 = lambda x: jnp.round(jnp.clip(x, 0, 1) * 255).astype(jnp.uint8)
-    rgb = paste_windows(rgb_face, to_uint8(window), composition.origin)
+    rgb = paste_windows(rgb_face, self._to_uint8(window), composition.origin)
     mask = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), composition.mask_mouth[..., None], composition.origin)
     return rgb, mask[..., 0]
 
@@ -60,6 +65,21 @@ class Predictor:
     composition = self._model.apply(variables, rgb_lip, frames.rgb_face_observed / 255.0,
                                     frames.observed_from_canonical, depth, method='compose')
     return self._finish(composition, composition.merged, frames.rgb_face_observed)
+
+  def _move(self, variables, constants, stage: head_motion.Stage, audio_feat, frame_id, frames: Frames,
+            motion: head_motion.Motion):
+    rgb_face, mask_mouth = self._forward(variables, constants, audio_feat, frame_id, frames, True)
+    refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
+
+    def one(arguments):
+      rgb, mask, pose, motion = arguments
+      moved = head_motion.move_head(rgb / 255.0, pose, motion, stage.plate / 255.0, stage.points, stage.layer,
+                                    self._model.geometry.focal)
+      mask = warp.sample_image(mask[..., None].astype(jnp.float32), moved.source)[..., 0] > 0.5
+      return self._to_uint8(head_motion.fill_holes(refine, moved.rgb_face, moved.hole)), mask
+
+    # One frame after another: the number of holes to fill differs, and a frame's taps take memory.
+    return jax.lax.map(one, (rgb_face, mask_mouth, frames.observed_from_canonical, motion))
 
   def _batches(self, num_frames: int, make) -> Iterator[Prediction]:
     """make(rows) → a pmapped function and its arguments; the last batch is padded, and the padding dropped."""
@@ -89,6 +109,26 @@ class Predictor:
       frames = make_frames(self._subject, self._poses, frame_ids[rows])
       arguments = shard((audio_feat[rows], frame_ids[rows].astype(np.int32), frames))
       return (self._from_speech, self._variables, self._constants, *arguments, with_blend_net)
+    return self._batches(len(frame_ids), make)
+
+  def depth(self) -> np.ndarray:
+    """D_c [h, w] with its learned correction, head units."""
+    read = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
+    return np.asarray(read(*unreplicate((self._variables, self._constants))))
+
+  def from_speech_at_poses(self, frame_ids: np.ndarray, audio_feat: np.ndarray, target_from_canonical: np.ndarray
+                           ) -> Iterator[Prediction]:
+    """As `from_speech`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
+    subject = self._subject
+    stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
+    motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, stage.layer.centre)
+    stage = replicate(stage)
+
+    def make(rows):
+      frames = make_frames(subject, self._poses, frame_ids[rows])
+      motion = jax.tree.map(lambda x: x[rows], motions)
+      arguments = shard((audio_feat[rows], frame_ids[rows].astype(np.int32), frames, motion))
+      return (self._at_poses, self._variables, self._constants, stage, *arguments)
     return self._batches(len(frame_ids), make)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from speech2lip_jax import losses
 from speech2lip_jax.data.input_pipeline import Batch
 from speech2lip_jax.models.speech2lip import Speech2Lip, SubjectConstants
+from speech2lip_jax.ops import fill
 
 AXIS = 'device'
 PHASES = ('lips', 'blend')
@@ -87,22 +88,31 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
     target = jnp.take_along_axis(batch.rgb_lip_canonical.reshape(-1, num_pixels, 3), pixels[..., None], 1) / 255.0
     return losses.mean_squared_error(rgb, target)
 
-  def frame_terms(variables, batch: Batch, audio_feat, constants):
+  def black_holes(keys):
+    """[B, wh, ww] bool: holes in `hole_fraction` of the windows, to be filled by Blend-Net."""
+    def one(key):
+      chance_key, hole_key = jax.random.split(key)
+      hole = fill.random_holes(hole_key, *model.geometry.window)
+      return hole & jax.random.bernoulli(chance_key, config.blend.hole_fraction)
+    return jax.vmap(one)(keys)
+
+  def frame_terms(variables, batch: Batch, audio_feat, keys, constants):
     every = config.train.blend_every
     rgb_face, poses = batch.frames.rgb_face_observed / 255.0, batch.frames.observed_from_canonical
     (composition, blended), updated = model.apply(
         variables, audio_feat[::every], batch.frame_id[::every], rgb_face, poses, constants, train=True,
-        mutable=['batch_stats'])
+        hole=black_holes(keys[::every]), mutable=['batch_stats'])
     return {'frame': losses.mean_squared_error(blended, composition.observed)}, updated['batch_stats']
 
   def loss_fn(params, batch_stats, batch: Batch, constants: SubjectConstants, step_key):
     keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(batch.sample_id)
     noise_keys, pixel_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    hole_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
     variables = {'params': params, 'batch_stats': batch_stats}
     audio_feat = _augmented_mel(batch.audio_feat, noise_keys, config.audio)
     terms = {'lip': lip_loss(variables, batch, audio_feat, pixel_keys, constants)}
     if phase == 'blend':
-      frame, batch_stats = frame_terms(variables, batch, audio_feat, constants)
+      frame, batch_stats = frame_terms(variables, batch, audio_feat, hole_keys, constants)
       terms |= frame
     total = sum(weights[f'{name}_weight'] * term for name, term in terms.items())
     return total, (terms | {'total': total}, batch_stats)

@@ -110,6 +110,13 @@ def evenly_spaced(frame_ids: np.ndarray, count: int) -> np.ndarray:
   return frame_ids[((np.arange(count) + 0.5) * len(frame_ids) / count).astype(int)]
 
 
+def back_and_forth(num_frames: int, count: int) -> np.ndarray:
+  """`count` indices that run 0 … num_frames − 1, back to 0, and so on without repeating the turning frame: [count] int64."""
+  period = max(2 * num_frames - 2, 1)
+  position = np.arange(count) % period
+  return np.minimum(position, period - position)
+
+
 def mel_windows(mel: np.ndarray, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
   """The mel window centred on each frame of one continuous sound; silence beyond its ends.
 

@@ -15,7 +15,7 @@ from speech2lip_jax.models.audio_net import AudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.gamem import CanonicalDepth
 from speech2lip_jax.models.lip_field import LipField, local_ensemble, pixel_coords
-from speech2lip_jax.ops import compose, warp
+from speech2lip_jax.ops import compose, fill, warp
 
 
 class Geometry(NamedTuple):
@@ -145,18 +145,33 @@ class Speech2Lip(nn.Module):
 
     return jax.vmap(one)(rgb_lip, rgb_face_observed, observed_from_canonical)
 
-  def blend(self, merged: jax.Array, train: bool = False) -> jax.Array:
-    """Blend-Net's picture of the window, fading back into `merged` at the rim. [B, wh, ww, 3]."""
+  def blend(self, merged: jax.Array, train: bool = False, hole: jax.Array | None = None) -> jax.Array:
+    """Blend-Net's picture of the window, fading back into `merged` at the rim. [B, wh, ww, 3].
+
+    hole: [B, wh, ww] bool, pixels to be filled by `fill_holes`.
+    """
     fade = window_fade(*self.geometry.window, edge=self.config.blend.edge * self.geometry.width)
-    return merged + fade * (self.blend_net(merged, train=train) - merged)
+    refined = self.blend_net(merged, train=train) if hole is None else self.fill_holes(merged, hole, train)
+    return merged + fade * (refined - merged)
+
+  def fill_holes(self, rgb: jax.Array, hole: jax.Array, train: bool = False) -> jax.Array:
+    """Blend-Net's picture of rgb [B, h, w, 3] whose pixels in `hole` [B, h, w] bool were not seen: it sees them black.
+
+    A residual is added to a smooth fill, so that a network that has learned nothing yet leaves that.
+    """
+    black = jnp.where(hole[..., None], 0.0, rgb)
+    refined = self.blend_net(black, train=train)
+    if self.config.blend.residual:
+      refined = refined + jnp.where(hole[..., None], jax.vmap(fill.diffuse)(rgb, ~hole), 0.0)
+    return refined
 
   def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
-               observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False
-               ) -> tuple[Composition, jax.Array]:
+               observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False,
+               hole: jax.Array | None = None) -> tuple[Composition, jax.Array]:
     """Speech and frames → the composition and its blended window [B, wh, ww, 3]."""
     rgb_lip = self.lips(audio_feat, frame_id, constants)
     composition = self.compose(rgb_lip, rgb_face_observed, observed_from_canonical, self.depth(constants))
-    return composition, self.blend(composition.merged, train=train)
+    return composition, self.blend(composition.merged, train=train, hole=hole)
 
 
 def paste_windows(rgb_face_observed: jax.Array, windows: jax.Array, origin: jax.Array) -> jax.Array:
