@@ -5,7 +5,8 @@ A bundle adjustment: the unknowns are a rigid pose a frame, the 3-D positions of
 bridge of the nose, eye corners; nothing that speech, blinking or brows move) and one focal length. Residuals are
 pixels under a Huber loss; the poses' second differences in time are penalised inside clips, never across. Each
 Gauss-Newton step is exact: the poses form a banded system, out of which shape and focal length are reduced (Schur
-complement).
+complement). Shape and focal length are found first, with next to no smoothness, and then held while the poses are
+smoothed: smoothness is cheapest for a deep face that hardly turns, so found together the face came out twice too deep.
 
 Head units: 1 is the distance between the outer eye corners. Head axes: origin midway between the outer eye corners, x
 from the right eye to the left one (image right), y down the face, z into the head: equal to the camera's where the
@@ -29,6 +30,7 @@ RIGID_POINTS = np.array([
 NOSE_TIP = 4
 NUM_FACE_POINTS = 468  # the ten irises' points look about
 
+SHAPE_SMOOTHNESS = 0.02  # the same while shape and focal length are found: only frames without data need it
 SMOOTHNESS = 10.0  # weight of the pose's squared second differences (pixels) against all squared residuals
 MIN_NOISE_FACE = 2e-4  # head units
 HUBER_FACE = 0.01  # residuals beyond this many head units (as pixels in the image) count linearly
@@ -36,6 +38,7 @@ FOCAL_PRIOR_WIDTHS = 1.5  # of the image; the focal length is nearly unobservabl
 FOCAL_PRIOR_SPREAD = 0.3  # natural logarithm; being off by this much must be worth `FOCAL_PRIOR_SHARE` of all residuals
 FOCAL_PRIOR_SHARE = 0.01
 SHAPE_PRIOR_SPREAD = 0.1  # head units, around the landmarker's own mean shape
+SHAPE_PRIOR_FRAMES = 100  # a landmarker errs alike in frames that look alike: so many count as one
 GAUGE_WEIGHT = 1e8
 MAX_STEPS = 30
 
@@ -68,10 +71,12 @@ def fit(landmarks: np.ndarray, is_interpolated: np.ndarray, clip_lengths: list[i
     frame_weight: [N] 0 … 1, how far each frame is trusted (`quality.frame_weights`); all alike when left out.
   """
   weight = np.ones(len(landmarks)) if frame_weight is None else frame_weight
-  solver = _Adjustment(landmarks, is_interpolated, clip_lengths, size, smoothness, weight)
+  solver = _Adjustment(landmarks, is_interpolated, clip_lengths, size, weight)
   num_steps = solver.solve()
   if solver.lower_noise():
     num_steps += solver.solve()
+  solver.hold_shape(smoothness)
+  num_steps += solver.solve()
   poses, focal, shape = solver.result()
   poses, shape, from_old = _head_axes(poses, shape, solver.landmarker_points)
   prior = solver.landmarker_points @ from_old[:3, :3].T + from_old[:3, 3]
@@ -100,7 +105,7 @@ def _inner_triples(clip_lengths: list[int]) -> np.ndarray:
 class _Adjustment:
   """State of the fit. Poses [N, 6], pixels: rotation vector · radius, image of the origin, log depth · radius."""
 
-  def __init__(self, landmarks, is_interpolated, clip_lengths, size, smoothness, frame_weight):
+  def __init__(self, landmarks, is_interpolated, clip_lengths, size, frame_weight):
     self.center = (size - 1) / 2
     self.seen = landmarks[:, RIGID_POINTS, :2].astype(np.float64) - self.center
     self.weight = np.where(is_interpolated, 0.0, frame_weight)
@@ -112,7 +117,9 @@ class _Adjustment:
     self.turn = rigid.mean_rotation(rotations)
     self.poses = np.concatenate([rigid.vector_from_rotation(rotations @ self.turn.T) * self.radius, shift[:, :2],
                                  (self.log_focal - np.log(scale))[:, None] * self.radius], axis=1)
-    self.smooth_bands = smoothness * second_difference_bands(clip_lengths)
+    self.difference_bands = second_difference_bands(clip_lengths)
+    self.smooth_bands = SHAPE_SMOOTHNESS * self.difference_bands
+    self.is_shape_held = False
 
   def _initialise(self, landmarks, is_interpolated):
     """Weak-perspective poses and the mean shape (head units) from the landmarker's own x, y, z."""
@@ -155,6 +162,10 @@ class _Adjustment:
       self.noise = noise
     return is_lower
 
+  def hold_shape(self, smoothness: float) -> None:
+    """From now on shape and focal length stay, and the poses are smoothed."""
+    self.is_shape_held, self.smooth_bands = True, smoothness * self.difference_bands
+
   def cost(self, poses, shape, log_focal):
     """Huber loss of the residuals, smoothness and priors, pixels²."""
     residual, _, _ = self._residuals(poses, shape, log_focal)
@@ -166,8 +177,8 @@ class _Adjustment:
 
   @property
   def _prior_weight(self):
-    """A prior of `SHAPE_PRIOR_SPREAD` against residuals of `noise`, correlated over 25 frames."""
-    return (self.noise / SHAPE_PRIOR_SPREAD)**2 * 25
+    """A prior of `SHAPE_PRIOR_SPREAD` against residuals of `noise`, correlated over `SHAPE_PRIOR_FRAMES`."""
+    return (self.noise / SHAPE_PRIOR_SPREAD)**2 * SHAPE_PRIOR_FRAMES
 
   @property
   def _prior_matrix(self):
@@ -219,6 +230,8 @@ class _Adjustment:
     bands = pose_bands(pose_pose, self.smooth_bands)
     right = np.concatenate([pose_gradient[..., None], pose_rest], axis=-1).reshape(6 * num_frames, -1)
     solved = scipy.linalg.solveh_banded(bands, right, overwrite_ab=True, check_finite=False)
+    if self.is_shape_held:
+      return -solved[:, 0].reshape(-1, 6), np.zeros_like(self.shape), 0.0
     coupling = pose_rest.reshape(6 * num_frames, -1)
     reduced = rest_rest - coupling.T @ solved[:, 1:]
     rest = -np.linalg.solve(reduced + 1e-9 * np.trace(reduced) / num_rest * np.eye(num_rest),
