@@ -98,6 +98,7 @@ def test_pictures_bring_the_poses_nearer_to_the_truth_and_leave_exact_ones(scene
   with futures.ThreadPoolExecutor(2) as pool:
     for landmarks, factor in ((truth + np.pad(noise, ((0, 0), (0, 0), (0, 1))), 0.7), (truth, None)):
       track = tracking.fit(landmarks.astype(np.float32), weight == 0, [NUM_FRAMES], SIZE)
-      refined = photometric.refine(track, landmarks, weight, [NUM_FRAMES], path, SIZE, pool)
+      refined = photometric.refine(track, landmarks, tracking.landmark_anchors(track, landmarks, weight), weight, [NUM_FRAMES],
+                                   path, SIZE, pool)
       before, after = error(track), error(refined)
       assert after < factor * before if factor else after < 0.15

@@ -136,6 +136,26 @@ def _median(values: np.ndarray) -> tuple[np.ndarray, float]:
   return median, max(1.4826 * float(np.median(np.abs(np.array(matched) - median))), 0.1)
 
 
+def upper_face(landmarks: np.ndarray, size: int) -> np.ndarray:
+  """[size, size] uint8: 1 where nothing moves by itself: inside the face of landmarks [478, ≥2], above the nose's tip, without
+  eyes and brows."""
+  import cv2
+  points = landmarks[:tracking.NUM_FACE_POINTS, :2].round().astype(np.int32)
+  width = int(np.ptp(points[:, 0]))
+  mask = cv2.fillConvexPoly(np.zeros((size, size), np.uint8), cv2.convexHull(points), 1)
+  mask = cv2.erode(mask, np.ones((width // 15 + 1,) * 2))
+  for eye in EYES:
+    cv2.fillConvexPoly(mask, cv2.convexHull(points[eye]), 0)
+    cv2.polylines(mask, [cv2.convexHull(points[eye])], True, 0, max(1, width // 20))
+  mask[max(points[tracking.NOSE_TIP, 1], 0):] = 0
+  return mask
+
+
+def shown_frames(used: np.ndarray) -> np.ndarray:
+  """The frames whose median is the template: at most `TEMPLATE_FRAMES` of `used` [n], evenly spaced."""
+  return used[np.unique(np.linspace(0, len(used) - 1, min(TEMPLATE_FRAMES, len(used))).round().astype(int))]
+
+
 def face_samples(track: tracking.Track, landmarks: np.ndarray, frame: int, size: int, step: float) -> np.ndarray:
   """[P, 3] points of the upper face's surface in head units, about `step` pixels apart in the given frame.
 
@@ -146,16 +166,8 @@ def face_samples(track: tracking.Track, landmarks: np.ndarray, frame: int, size:
     size: side of the frame, pixels.
     step: pixels.
   """
-  import cv2
   from scipy.spatial import Delaunay
-  points = landmarks[:tracking.NUM_FACE_POINTS, :2].round().astype(np.int32)
-  width = int(np.ptp(points[:, 0]))
-  mask = cv2.fillConvexPoly(np.zeros((size, size), np.uint8), cv2.convexHull(points), 1)
-  mask = cv2.erode(mask, np.ones((width // 15 + 1,) * 2))
-  for eye in EYES:
-    cv2.fillConvexPoly(mask, cv2.convexHull(points[eye]), 0)
-    cv2.polylines(mask, [cv2.convexHull(points[eye])], True, 0, max(1, width // 20))
-  mask[max(points[tracking.NOSE_TIP, 1], 0):] = 0
+  mask = upper_face(landmarks, size)
   pose = track.observed_from_head[frame].astype(np.float64)
   seen = tracking.project(track.points, pose[None], track.focal_px, size)[0]
   along = np.arange(0, size - 0.5, step)
@@ -171,8 +183,8 @@ def face_samples(track: tracking.Track, landmarks: np.ndarray, frame: int, size:
   return found[np.linalg.norm(found - track.points[tracking.NOSE_TIP], axis=-1) > TIP_RADIUS]
 
 
-def _landmark_systems(camera: _Poses, numbers: np.ndarray, shape: np.ndarray, seen: np.ndarray, weight: np.ndarray) -> np.ndarray:
-  """[N, 6, 7] Gauss-Newton matrix and gradient of the rigid landmarks seen at [N, P, 2], Huber-weighted, pixels²."""
+def _anchor_systems(camera: _Poses, numbers: np.ndarray, shape: np.ndarray, seen: np.ndarray, weight: np.ndarray) -> np.ndarray:
+  """[N, 6, 7] Gauss-Newton matrix and gradient of the points seen at [N, P, 2], weights [N, P], Huber-weighted, pixels²."""
   huber = tracking.HUBER_FACE * camera.radius
   result = np.zeros((len(numbers), 6, 7))
   for frame, pose in enumerate(camera.matrices(numbers)):
@@ -182,18 +194,19 @@ def _landmark_systems(camera: _Poses, numbers: np.ndarray, shape: np.ndarray, se
     by_point[:, 0, 0] = by_point[:, 1, 1] = camera.focal / points[:, 2]
     by_point[..., 2] = -camera.focal * points[:, :2] / points[:, 2:]**2
     columns = np.concatenate([by_point @ by_numbers, residual[..., None]], axis=-1).reshape(-1, 7)
-    trust = np.minimum(1.0, huber / np.maximum(np.linalg.norm(residual, axis=-1), 1e-12)).repeat(2)
-    result[frame] = weight[frame] * ((columns * trust[:, None]).T @ columns)[:6]
+    trust = (weight[frame] * np.minimum(1.0, huber / np.maximum(np.linalg.norm(residual, axis=-1), 1e-12))).repeat(2)
+    result[frame] = ((columns * trust[:, None]).T @ columns)[:6]
   return result
 
 
-def refine(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarray, clip_lengths: list[int],
-           frames_path: pathlib.Path, size: int, pool: concurrent.futures.Executor) -> tracking.Track:
+def refine(track: tracking.Track, landmarks: np.ndarray, anchors: tracking.Anchors, frame_weight: np.ndarray,
+           clip_lengths: list[int], frames_path: pathlib.Path, size: int, pool: concurrent.futures.Executor) -> tracking.Track:
   """The track with refined poses; shape and focal length stay.
 
   Args:
-    track: the fit to landmarks.
+    track: the fit so far.
     landmarks: [N, 478, ≥2] frame pixels.
+    anchors: what the poses are drawn to besides: the points of that fit.
     frame_weight: [N] 0 … 1; 0 where there is no data.
     clip_lengths: frames of each clip.
     frames_path: frames.npy [N, size, size, 3] uint8.
@@ -211,17 +224,16 @@ def refine(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarra
   if len(samples) < 50:  # a face of a few pixels
     return track
   pictures = _Pictures(frames_path, camera, samples, shrink, max(1.0, BLUR_FACE * face_width * shrink))
-  shape = track.points[tracking.RIGID_POINTS]
-  seen = landmarks[:, tracking.RIGID_POINTS, :2].astype(np.float64)
-  noise = max(track.report['reprojection_median_px'] / 1.18, tracking.MIN_NOISE_FACE * camera.radius)
+  error = np.linalg.norm(tracking.project(anchors.points, poses, track.focal_px, size) - anchors.seen, axis=-1)
+  noise = max(float(np.median(error[anchors.weight > 0])) / 1.18, tracking.MIN_NOISE_FACE * camera.radius)
   smooth = tracking.SMOOTHNESS * tracking.second_difference_bands(clip_lengths)
-  shown = used[np.unique(np.linspace(0, len(used) - 1, min(TEMPLATE_FRAMES, len(used))).round().astype(int))]
+  shown = shown_frames(used)
   chunks = np.array_split(used, max(1, len(used) // CHUNK_FRAMES))
   for _ in range(ROUNDS):
     poses = camera.matrices(numbers)
     parts = np.array_split(shown, max(1, len(shown) // CHUNK_FRAMES))
     template, spread = _median(np.concatenate(list(pool.map(pictures.values, parts, [poses[part] for part in parts]))))
-    systems = _landmark_systems(camera, numbers, shape, seen, frame_weight)
+    systems = _anchor_systems(camera, numbers, *anchors)
     found = pool.map(pictures.systems, chunks, [numbers[chunk] for chunk in chunks], itertools.repeat(template),
                      itertools.repeat(spread))
     systems[used] += WEIGHT * noise**2 * frame_weight[used, None, None] * np.concatenate(list(found))
@@ -229,9 +241,5 @@ def refine(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarra
     bands = tracking.pose_bands(systems[..., :6], smooth)
     numbers = numbers - scipy.linalg.solveh_banded(bands, gradient.ravel()).reshape(-1, 6)
   poses = camera.matrices(numbers)
-  error = np.linalg.norm(tracking.project(shape, poses, track.focal_px, size) - seen, axis=-1)[used]
-  report = track.report | {
-      'landmarks_off_median_px': float(np.median(error)), 'landmarks_off_p95_px': float(np.percentile(error, 95)),
-      'jitter_px': tracking.jitter(poses, shape, track.focal_px, size, clip_lengths), 'grey_spread': spread,
-      'num_samples': len(samples)}
+  report = track.report | {'grey_spread': spread, 'num_samples': len(samples)}
   return tracking.Track(poses.astype(np.float32), track.focal_px, track.points, report)

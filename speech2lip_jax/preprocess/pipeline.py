@@ -238,7 +238,7 @@ class _Work:
 
   def _track(self, pool, plan):
     """The fitted poses; sets `quality` and `warnings`."""
-    from speech2lip_jax.preprocess import photometric, quality, stages, tracking
+    from speech2lip_jax.preprocess import follow, photometric, quality, stages, tracking
     path, frames = self.out / 'stages' / 'tracking.npz', self.out / 'frames.npy'
     lengths = [clip.num_frames for clip in plan.clips]
     mark = stages.fingerprint(VERSION, self.mark, 'tracking')
@@ -252,7 +252,11 @@ class _Work:
       measured = quality.measure(frames, plan.landmarks, pool)
       weight = quality.frame_weights(plan.landmarks, plan.is_interpolated, measured[:, 0], lengths)
       track = tracking.fit(plan.landmarks, plan.is_interpolated, lengths, self.size, frame_weight=weight)
-      track = photometric.refine(track, plan.landmarks, weight, lengths, frames, self.size, pool)
+      refined = follow.refit(track, plan.landmarks, weight, lengths, frames, self.size, pool)
+      if refined is None:
+        anchors = tracking.landmark_anchors(track, plan.landmarks, weight)
+        refined = photometric.refine(track, plan.landmarks, anchors, weight, lengths, frames, self.size, pool)
+      track = tracking.with_quality(refined, plan.landmarks, weight > 0, lengths, self.size)
       stages.save(path, mark, poses=track.observed_from_head, focal_px=np.array(track.focal_px), points=track.points,
                   measured=measured, weight=weight,
                   report_names=np.array(list(track.report)), report_values=np.array(list(track.report.values())))

@@ -14,6 +14,7 @@ face looks into it.
 Camera: x right, y down, z forward, pixel centres at integers, principal point (size − 1)/2.
 """
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -34,6 +35,7 @@ SHAPE_SMOOTHNESS = 0.02  # the same while shape and focal length are found: only
 SMOOTHNESS = 10.0  # weight of the pose's squared second differences (pixels) against all squared residuals
 MIN_NOISE_FACE = 2e-4  # head units
 HUBER_FACE = 0.01  # residuals beyond this many head units (as pixels in the image) count linearly
+HUBER_FOLLOWED = 0.004  # the same for places followed in the pictures
 FOCAL_PRIOR_WIDTHS = 1.5  # of the image; the focal length is nearly unobservable
 FOCAL_PRIOR_SPREAD = 0.3  # natural logarithm; being off by this much must be worth `FOCAL_PRIOR_SHARE` of all residuals
 FOCAL_PRIOR_SHARE = 0.01
@@ -50,6 +52,25 @@ class Track:
   focal_px: float
   points: np.ndarray
   report: dict
+
+
+class Anchors(NamedTuple):
+  """P points of the face that poses are fitted to, in N frames. points: [P, 3] head units. seen: [N, P, 2] pixels of the
+  frames. weight: [N, P] 0 … 1."""
+  points: np.ndarray
+  seen: np.ndarray
+  weight: np.ndarray
+
+
+def landmark_anchors(track: Track, landmarks: np.ndarray, frame_weight: np.ndarray) -> Anchors:
+  """The rigid landmarks of landmarks [N, 478, ≥2] as anchors, frames weighted by [N]."""
+  weight = np.repeat(frame_weight[:, None], len(RIGID_POINTS), axis=1)
+  return Anchors(track.points[RIGID_POINTS], landmarks[:, RIGID_POINTS, :2].astype(np.float64), weight)
+
+
+def turns_from_mean(poses: np.ndarray) -> np.ndarray:
+  """[N, 3] rotation vectors (radians) of poses [N, 4, 4] from their mean turn."""
+  return rigid.vector_from_rotation(poses[:, :3, :3] @ rigid.mean_rotation(poses[:, :3, :3]).T)
 
 
 def project(points: np.ndarray, observed_from_head: np.ndarray, focal_px: float, size: int) -> np.ndarray:
@@ -71,15 +92,15 @@ def fit(landmarks: np.ndarray, is_interpolated: np.ndarray, clip_lengths: list[i
     frame_weight: [N] 0 … 1, how far each frame is trusted (`quality.frame_weights`); all alike when left out.
   """
   weight = np.ones(len(landmarks)) if frame_weight is None else frame_weight
-  solver = _Adjustment(landmarks, is_interpolated, clip_lengths, size, weight)
-  num_steps = solver.solve()
-  if solver.lower_noise():
-    num_steps += solver.solve()
-  solver.hold_shape(smoothness)
-  num_steps += solver.solve()
-  poses, focal, shape = solver.result()
-  poses, shape, from_old = _head_axes(poses, shape, solver.landmarker_points)
-  prior = solver.landmarker_points @ from_old[:3, :3].T + from_old[:3, 3]
+  weight = np.where(is_interpolated, 0.0, weight)
+  model, rotations, scale, shift = _weak_perspective(landmarks.astype(np.float64), is_interpolated, size)
+  anchors = Anchors(model[RIGID_POINTS], landmarks[:, RIGID_POINTS, :2].astype(np.float64),
+                    np.repeat(weight[:, None], len(RIGID_POINTS), axis=1))
+  solver = _Adjustment(anchors, rotations, scale, shift, FOCAL_PRIOR_WIDTHS * size, HUBER_FACE, clip_lengths,
+                       size)
+  poses, focal, shape, num_steps = solver.run(smoothness)
+  poses, shape, from_old = _head_axes(poses, shape, model)
+  prior = model @ from_old[:3, :3].T + from_old[:3, 3]
   points = locate_points(landmarks[:, :NUM_FACE_POINTS, :2], poses, focal, size, ~is_interpolated, prior)
   points[RIGID_POINTS] = shape
   error = np.linalg.norm(project(shape, poses, focal, size) - landmarks[:, RIGID_POINTS, :2], axis=-1)[~is_interpolated]
@@ -87,6 +108,40 @@ def fit(landmarks: np.ndarray, is_interpolated: np.ndarray, clip_lengths: list[i
             'jitter_px': jitter(poses, shape, focal, size, clip_lengths), 'num_rigid_points': len(RIGID_POINTS),
             'num_steps': num_steps, 'focal_widths': focal / size}
   return Track(poses.astype(np.float32), float(focal), points, report)
+
+
+def refit(track: Track, anchors: Anchors, clip_lengths: list[int], size: int, smoothness: float = SMOOTHNESS
+          ) -> tuple[Track, Anchors]:
+  """The track fitted anew to other points than landmarks, and these at their new places.
+
+  The face's points keep their arrangement; its relief follows that of the anchors (one factor and a slant).
+  """
+  poses = track.observed_from_head.astype(np.float64)
+  depth = poses[:, 2, 3]
+  origin = track.focal_px * poses[:, :2, 3] / depth[:, None]
+  solver = _Adjustment(anchors, poses[:, :3, :3], track.focal_px / depth, origin, track.focal_px, HUBER_FOLLOWED, clip_lengths,
+                       size)
+  poses, focal, found, num_steps = solver.run(smoothness)
+  slant = lambda points: np.stack([points[:, 2], points[:, 0], points[:, 1], np.ones(len(points))], axis=1)
+  trust = np.ones(len(found))
+  for _ in range(10):
+    factors = np.linalg.lstsq(slant(anchors.points) * trust[:, None], found[:, 2] * trust, rcond=None)[0]
+    error = np.abs(found[:, 2] - slant(anchors.points) @ factors)
+    trust = 1 / np.sqrt(1 + (error / (3 * np.median(error) + 1e-9))**2)
+  points = np.concatenate([track.points[:, :2], (slant(track.points) @ factors)[:, None]], axis=1)
+  report = track.report | {'num_rigid_points': len(found), 'num_steps': track.report['num_steps'] + num_steps,
+                           'focal_widths': focal / size}
+  return Track(poses.astype(np.float32), focal, points, report), Anchors(found, *anchors[1:])
+
+
+def with_quality(track: Track, landmarks: np.ndarray, is_used: np.ndarray, clip_lengths: list[int], size: int) -> Track:
+  """The track, its report brought up to date after refining: how far the rigid landmarks lie off now, and its jitter."""
+  shape, poses = track.points[RIGID_POINTS], track.observed_from_head.astype(np.float64)
+  error = np.linalg.norm(project(shape, poses, track.focal_px, size) - landmarks[:, RIGID_POINTS, :2], axis=-1)[is_used]
+  report = track.report | {
+      'landmarks_off_median_px': float(np.median(error)), 'landmarks_off_p95_px': float(np.percentile(error, 95)),
+      'jitter_px': jitter(poses, shape, track.focal_px, size, clip_lengths)}
+  return dataclasses.replace(track, report=report)
 
 
 def jitter(poses: np.ndarray, shape: np.ndarray, focal: float, size: int, clip_lengths: list[int]) -> float:
@@ -105,14 +160,14 @@ def _inner_triples(clip_lengths: list[int]) -> np.ndarray:
 class _Adjustment:
   """State of the fit. Poses [N, 6], pixels: rotation vector · radius, image of the origin, log depth · radius."""
 
-  def __init__(self, landmarks, is_interpolated, clip_lengths, size, frame_weight):
+  def __init__(self, anchors, rotations, scale, shift, focal, huber_face, clip_lengths, size):
     self.center = (size - 1) / 2
-    self.seen = landmarks[:, RIGID_POINTS, :2].astype(np.float64) - self.center
-    self.weight = np.where(is_interpolated, 0.0, frame_weight)
-    self.log_focal_prior = self.log_focal = np.log(FOCAL_PRIOR_WIDTHS * size)
-    rotations, scale, shift = self._initialise(landmarks.astype(np.float64), is_interpolated)
+    self.seen, self.weight = anchors.seen - self.center, anchors.weight
+    self.log_focal_prior, self.log_focal = np.log(FOCAL_PRIOR_WIDTHS * size), np.log(focal)
+    self.shape = self.shape_prior = anchors.points
+    self.gauge = _similarity_directions(self.shape)
     self.radius = float(np.median(scale))  # pixels of one head unit: brings all six pose numbers to pixels
-    self.huber = HUBER_FACE * self.radius
+    self.huber = huber_face * self.radius
     self.noise = self.huber / 3  # what the priors reckon the landmarks' noise to be, pixels
     self.turn = rigid.mean_rotation(rotations)
     self.poses = np.concatenate([rigid.vector_from_rotation(rotations @ self.turn.T) * self.radius, shift[:, :2],
@@ -121,20 +176,14 @@ class _Adjustment:
     self.smooth_bands = SHAPE_SMOOTHNESS * self.difference_bands
     self.is_shape_held = False
 
-  def _initialise(self, landmarks, is_interpolated):
-    """Weak-perspective poses and the mean shape (head units) from the landmarker's own x, y, z."""
-    clouds = landmarks[:, :NUM_FACE_POINTS] - (self.center, self.center, 0)
-    good = clouds[~is_interpolated]
-    mean = good[0] - good[0].mean(0)
-    for _ in range(3):
-      rotation, scale, shift = rigid.align(good[:, RIGID_POINTS], mean[RIGID_POINTS])
-      mean = (scale[:, None, None] * good @ np.swapaxes(rotation, -1, -2) + shift[:, None]).mean(0)
-    mean = mean - mean[[RIGHT_EYE, LEFT_EYE]].mean(0)
-    mean /= np.linalg.norm(mean[LEFT_EYE] - mean[RIGHT_EYE])
-    self.landmarker_points = mean
-    self.shape = self.shape_prior = mean[RIGID_POINTS]
-    self.gauge = _similarity_directions(self.shape)
-    return rigid.align(self.shape, clouds[:, RIGID_POINTS])
+  def run(self, smoothness: float) -> tuple[np.ndarray, float, np.ndarray, int]:
+    """Shape, focal length and rough poses, then smooth poses: poses [N, 4, 4], focal (pixels), shape [P, 3], steps taken."""
+    num_steps = self.solve()
+    if self.lower_noise():
+      num_steps += self.solve()
+    self.is_shape_held, self.smooth_bands = True, smoothness * self.difference_bands
+    num_steps += self.solve()
+    return *self.result(), num_steps
 
   def _camera(self, poses, log_focal):
     rotations = rigid.rotation_from_vector(poses[:, :3] / self.radius) @ self.turn
@@ -151,7 +200,7 @@ class _Adjustment:
   @property
   def focal_weight(self):
     """Weight of the prior on log focal, pixels²."""
-    return FOCAL_PRIOR_SHARE / FOCAL_PRIOR_SPREAD**2 * self.noise**2 * self.weight.sum() * len(RIGID_POINTS)
+    return FOCAL_PRIOR_SHARE / FOCAL_PRIOR_SPREAD**2 * self.noise**2 * self.weight.sum()
 
   def lower_noise(self) -> bool:
     """Weakens the priors where landmarks prove far better than they reckon; whether they were."""
@@ -162,16 +211,12 @@ class _Adjustment:
       self.noise = noise
     return is_lower
 
-  def hold_shape(self, smoothness: float) -> None:
-    """From now on shape and focal length stay, and the poses are smoothed."""
-    self.is_shape_held, self.smooth_bands = True, smoothness * self.difference_bands
-
   def cost(self, poses, shape, log_focal):
     """Huber loss of the residuals, smoothness and priors, pixels²."""
     residual, _, _ = self._residuals(poses, shape, log_focal)
     size = np.linalg.norm(residual, axis=-1)
     loss = np.where(size < self.huber, size**2, 2 * self.huber * size - self.huber**2)
-    return ((self.weight[:, None] * loss).sum() + (poses * banded_product(self.smooth_bands, poses)).sum()
+    return ((self.weight * loss).sum() + (poses * banded_product(self.smooth_bands, poses)).sum()
             + (shape - self.shape_prior).ravel() @ self._prior_matrix @ (shape - self.shape_prior).ravel()
             + self.focal_weight * (log_focal - self.log_focal_prior)**2)
 
@@ -192,7 +237,7 @@ class _Adjustment:
     rotations, shift, depth = self._camera(self.poses, self.log_focal)
     focal = np.exp(self.log_focal)
     size = np.linalg.norm(residual, axis=-1)
-    weight = self.weight[:, None] * np.minimum(1.0, self.huber / np.maximum(size, 1e-12))
+    weight = self.weight * np.minimum(1.0, self.huber / np.maximum(size, 1e-12))
 
     # d(pixel)/d(camera point) [N, P, 2, 3], then the chain to the six pose numbers, to the point and to log focal.
     by_point = np.zeros((num_frames, num_points, 2, 3))
@@ -262,6 +307,21 @@ class _Adjustment:
     poses = np.tile(np.eye(4), (len(shift), 1, 1))
     poses[:, :3, :3], poses[:, :3, 3] = rotations, shift
     return poses, float(np.exp(self.log_focal)), self.shape
+
+
+def _weak_perspective(landmarks, is_interpolated, size):
+  """The mean shape [468, 3] (head units) of the landmarker's own x, y, z, and how each frame shows it: rotations [N, 3, 3], scale
+  [N] pixels, place [N, 3] pixels from the centre."""
+  center = (size - 1) / 2
+  clouds = landmarks[:, :NUM_FACE_POINTS] - (center, center, 0)
+  good = clouds[~is_interpolated]
+  mean = good[0] - good[0].mean(0)
+  for _ in range(3):
+    rotation, scale, shift = rigid.align(good[:, RIGID_POINTS], mean[RIGID_POINTS])
+    mean = (scale[:, None, None] * good @ np.swapaxes(rotation, -1, -2) + shift[:, None]).mean(0)
+  mean = mean - mean[[RIGHT_EYE, LEFT_EYE]].mean(0)
+  mean /= np.linalg.norm(mean[LEFT_EYE] - mean[RIGHT_EYE])
+  return mean, *rigid.align(mean[RIGID_POINTS], clouds[:, RIGID_POINTS])
 
 
 def _similarity_directions(shape: np.ndarray) -> np.ndarray:
