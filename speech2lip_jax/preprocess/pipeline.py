@@ -22,7 +22,7 @@ from speech2lip_jax import common_flags
 from speech2lip_jax.data import schema
 from speech2lip_jax.errors import InputError
 
-VERSION = 3  # of what the stages after the landmarks compute; part of their fingerprints
+VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
 
 _VIDEO = flags.DEFINE_multi_string(

@@ -32,7 +32,7 @@ NOSE_TIP = 4
 NUM_FACE_POINTS = 468  # the ten irises' points look about
 
 SHAPE_SMOOTHNESS = 0.02  # the same while shape and focal length are found: only frames without data need it
-SMOOTHNESS = 10.0  # weight of the pose's squared second differences (pixels) against all squared residuals
+SMOOTHNESS = 3.0  # weight of the pose's squared second differences (pixels) against all squared residuals
 MIN_NOISE_FACE = 2e-4  # head units
 HUBER_FACE = 0.01  # residuals beyond this many head units (as pixels in the image) count linearly
 HUBER_FOLLOWED = 0.004  # the same for places followed in the pictures
