@@ -132,8 +132,7 @@ def find_landmark_model(flag: str | None) -> str | None:
     InputError: the file named by --landmarker or $SPEECH2LIP_LANDMARKER is missing or no such model.
   """
   from speech2lip_jax.preprocess import landmarks
-  cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'speech2lip', 'face_landmarker.task')
-  if not (flag or os.environ.get(landmarks.MODEL_VARIABLE) or cache.is_file()):
+  if not (flag or os.environ.get(landmarks.MODEL_VARIABLE) or landmarks.cached_model().is_file()):
     return None
   path = landmarks.find_model(flag)
   return path if importlib.util.find_spec('mediapipe') else None

@@ -22,7 +22,7 @@ from speech2lip_jax.preprocess import canonical, mapping, photometric, tracking
 
 MAX_PLACES = 200
 SPACING, WINDOW, MAX_RETURN = 0.025, 0.14, 0.005  # of the face's width: between places, of Lucas-Kanade, of the way back
-MIN_PLACES = 12
+MIN_PLACES, MIN_FOUND = 12, 0.3  # places; share of places and frames that are found
 CHUNK_FRAMES = 50
 
 
@@ -130,7 +130,7 @@ def refit(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarray
           frames_path: pathlib.Path, size: int, pool: concurrent.futures.Executor) -> tracking.Track | None:
   """The track fitted to followed places; None where they are too few or move less rigidly than the landmarks. See `follow`."""
   places = follow(track, landmarks, frame_weight, frames_path, size, pool)
-  if places is None:
+  if places is None or (places.weight > 0).mean() < MIN_FOUND:
     return None
   fitted, places = tracking.refit(track, places, clip_lengths, size)
   poses = fitted.observed_from_head.astype(np.float64)

@@ -53,12 +53,16 @@ def find_model(flag: str | None) -> str:
     if path:
       _check_model(source, path)
       return path
-  cache = pathlib.Path(
-      os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'speech2lip', 'face_landmarker.task')
+  cache = cached_model()
   if not cache.is_file():
     _download_model(cache)
   _check_model('cached landmark model', str(cache))
   return str(cache)
+
+
+def cached_model() -> pathlib.Path:
+  """Where the downloaded landmark model is kept; it need not be there."""
+  return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'speech2lip', 'face_landmarker.task')
 
 
 def _check_model(source: str, path: str) -> None:
