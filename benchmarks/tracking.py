@@ -29,28 +29,13 @@ import scipy.ndimage
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from speech2lip_jax.data import schema  # noqa: E402
-from speech2lip_jax.preprocess import mapping  # noqa: E402
+from speech2lip_jax.preprocess import mapping, photometric  # noqa: E402
 
 NOSE_TIP, BRIDGE = 4, 168
 SIX_POINTS = [33, 133, 362, 263, BRIDGE, NOSE_TIP]
-EYES_AND_BROWS = [[33, 133, 159, 145, 158, 153, 70, 105, 107, 55, 46], [362, 263, 386, 374, 385, 380, 300, 334, 336, 285, 276]]
-FACE_LANDMARKS = 468
 MAX_PICTURES = 600
 WINDOW_PER_FACE = 0.2  # side of Lucas-Kanade's window over the face's width
 MAX_RETURN_ERROR = 0.5  # px; a place followed to a picture and back must come home this well, else it counts as hidden
-
-
-def upper_face(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-  """[H, W] bool: inside the face's hull, above the nose's tip, without eyes and brows; landmarks [478, 2] of one frame."""
-  points = landmarks[:FACE_LANDMARKS].round().astype(np.int32)
-  width = int(np.ptp(points[:, 0]))
-  mask = cv2.fillConvexPoly(np.zeros(shape, np.uint8), cv2.convexHull(points), 1)
-  mask = cv2.erode(mask, np.ones((width // 15 + 1,) * 2))
-  for eye in EYES_AND_BROWS:
-    cv2.fillConvexPoly(mask, cv2.convexHull(points[eye]), 0)
-    cv2.polylines(mask, [cv2.convexHull(points[eye])], True, 0, max(1, width // 20))
-  mask[points[NOSE_TIP, 1]:] = 0
-  return mask.astype(bool)
 
 
 def judge(frames: np.ndarray, landmarks: np.ndarray, poses: np.ndarray, depth: np.ndarray, focal_px: float,
@@ -85,7 +70,7 @@ def judge(frames: np.ndarray, landmarks: np.ndarray, poses: np.ndarray, depth: n
     pictures.append(cv2.remap(grey, coords[..., 0], coords[..., 1], cv2.INTER_CUBIC))
   pictures = np.stack(pictures)
   median = np.median(pictures, axis=0).astype(np.uint8)
-  inside = upper_face(home, (size, size))[top:bottom, left:right]
+  inside = photometric.upper_face(home, size)[top:bottom, left:right] > 0
   numbers = {'grey': float(pictures[:, inside].astype(np.float32).std(axis=0).mean())}
 
   side = max(9, round(WINDOW_PER_FACE * np.ptp(home[:, 0]))) | 1
