@@ -20,8 +20,7 @@ from speech2lip_jax.ops import camera, fill, splat, warp
 from speech2lip_jax.ops.compose import smoothstep
 
 # Lengths in picture widths, colours 0 … 1.
-HAIR = 0.18  # how far past the subject's head mask hair and ears may reach
-RIM = 0.05  # how far past the head that was found single hairs may reach; there colour decides what is head
+RIM = 0.05  # how far past the subject's head mask single hairs may reach; there colour decides what is head
 EDGE = 0.012  # softness of the head's mask
 NECK, ASIDE = 0.22, 0.16  # over which the motion fades out downwards, and sideways below the mouth
 NECK_WIDTH = 0.75  # of the face's
@@ -33,7 +32,7 @@ BEHIND_RIM = 0.1  # of the face's width: the ears' canals and the neck's top lie
 WIDEST = 0.5  # of the face's width, behind the head's middle: no part of the head that is seen lies deeper
 SOFT = 0.02  # of that depth: softness of the bound
 EDGE_JUMP = 3.0  # pixels of the frame, between neighbours: from there on an edge of the head is softened
-NUM_PLATE_FRAMES, NUM_MASK_FRAMES = 40, 16
+NUM_PLATE_FRAMES = 40
 FILL_WINDOW = 64  # pixels: side of the windows in which holes are filled
 FILL_ROUNDS = 12  # windows a frame at most
 
@@ -92,9 +91,10 @@ def head_centre(subject: Subject) -> np.ndarray:
   return np.append(away / (subject.meta.focal_px * subject.meta.canonical_scale) * distance, distance)
 
 
-def head_layer(subject: Subject, head: np.ndarray) -> HeadLayer:
-  """The head's layer from its mask [h, w] bool (canonical) and the subject's face mask, lip box and depth."""
+def head_layer(subject: Subject) -> HeadLayer:
+  """The head's layer from the subject's head and face mask, lip box and depth."""
   meta = subject.meta
+  head = np.asarray(subject.mask_head_canonical) > 0
   face = np.asarray(subject.mask_face_canonical) > 0
   width = head.shape[1]
   outside = ndimage.distance_transform_edt(~head) - ndimage.distance_transform_edt(head)
@@ -250,48 +250,11 @@ class Stage(NamedTuple):
   plate: np.ndarray
 
 
-def _whole_head(subject: Subject, stage: Stage, frame_ids: np.ndarray) -> np.ndarray:
-  """The subject's head mask and the hair and ears beyond it, [h, w] bool.
-
-  Head is what differs from the plate, over frames, in canonical space, and does not fit better where it is in the picture
-  (background) than where the head's motion takes it.
-  """
-  meta, size = subject.meta, (subject.meta.height, subject.meta.width)
-  mask = np.asarray(subject.mask_head_canonical) > 0
-  rows, columns = np.indices(mask.shape).astype(np.float32)
-  resting = (np.stack([columns, rows], -1) + 0.5) / meta.canonical_scale - 0.5
-
-  @jax.jit
-  def look(rgb, pose):
-    empty = background(rgb, stage.plate / 255.0, covered_by_head(stage.points, stage.layer, pose, meta.focal_px, size))
-    pixels, _ = camera.project(camera.transform_points(pose, stage.points), meta.focal_px, *size)
-    seen, behind = jnp.split(warp.sample_image(jnp.concatenate([rgb, empty], -1), pixels, outside='border'), 2, -1)
-    return jnp.abs(seen - behind).max(-1), seen, warp.sample_image(rgb, resting, outside='border')
-
-  ids = evenly_spaced(np.unique(frame_ids), NUM_MASK_FRAMES)
-  differs, moving, still = (np.stack(x) for x in zip(*(
-      look(subject.frames[i] / np.float32(255), subject.observed_from_canonical[i]) for i in ids), strict=True))
-  spread = lambda images: np.abs(images - np.median(images, 0)).mean((0, -1))
-  fits = spread(moving) <= spread(still) + KEY_LOW
-  found = mask | ((np.median(differs, 0) > KEY_HIGH) & fits & (np.asarray(stage.layer.may) > 0) & (rows < meta.lip_box.top))
-  radius = max(1, round(EDGE * mask.shape[1] / 2))
-  disc = np.hypot(*np.mgrid[-radius:radius + 1, -radius:radius + 1]) <= radius
-  found = ndimage.binary_opening(found, disc) | mask
-  labels, _ = ndimage.label(ndimage.binary_fill_holes(found))
-  return np.isin(labels, np.unique(labels[mask & (labels > 0)]))
-
-
 def prepare(subject: Subject, depth_canonical: jax.Array, frame_ids: np.ndarray) -> Stage:
-  """The stage for frames `frame_ids` of a subject, with D_c [h, w]: first with room for hair, then with the head found."""
-  head = np.asarray(subject.mask_head_canonical) > 0
-  room = head | ((ndimage.distance_transform_edt(~head) < HAIR * head.shape[1])
-                 & (np.arange(len(head))[:, None] < subject.meta.lip_box.top))
-
-  def staged(mask):
-    layer = head_layer(subject, mask)
-    points = canonical_points(depth_canonical, layer.deepest, subject.meta.focal_px, subject.meta.canonical_scale)
-    return Stage(points, layer, clean_plate(subject, points, layer, frame_ids))
-  return staged(_whole_head(subject, staged(room), frame_ids))
+  """The stage for frames `frame_ids` of a subject, with D_c [h, w]."""
+  layer = head_layer(subject)
+  points = canonical_points(depth_canonical, layer.deepest, subject.meta.focal_px, subject.meta.canonical_scale)
+  return Stage(points, layer, clean_plate(subject, points, layer, frame_ids))
 
 
 def fill_holes(refine: Callable[[jax.Array, jax.Array], jax.Array], rgb: jax.Array, hole: jax.Array) -> jax.Array:

@@ -122,14 +122,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
 
   with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints:
     # ---- resume
-    first_step = checkpoints.latest_step() or 0
+    first_step, depth_metrics = checkpoints.latest_step() or 0, {}
     if first_step:
       state = checkpoints.restore(first_step, state)
       logging.info('continuing from step %d', first_step)
     elif config.depth.num_frames:
       state, depth_metrics = with_learned_depth(state, model, constants, subject, split, config, is_main)
     summary = Summary(workdir, first_step) if is_main else None
-    if is_main and not first_step and config.depth.num_frames:
+    if is_main and depth_metrics:
       summary.scalars(0, depth_metrics)
     state, device_constants = replicate((state, constants))
     steps = {phase: train_step.make_train_step(model, optimizer, config, phase) for phase in train_step.PHASES}
