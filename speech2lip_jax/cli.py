@@ -14,8 +14,10 @@ from speech2lip_jax.errors import InputError
 VERBS = {
     'preprocess': 'video file(s) of one person → subject folder',
     'train': 'subject folder → checkpoints, logs, sample images; resumes by itself',
+    'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
     'evaluate': 'held-out frames → metrics.json and table',
+    'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
 }
 

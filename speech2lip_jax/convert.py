@@ -1,136 +1,120 @@
-"""The reference program's PyTorch weights → our Flax trees. NumPy only.
+"""Files of other programs → ours: `speech2lip convert --kind KIND --src FILE --out OUT`. Code in them is never run.
 
-A state dict is {torch name: array}. Each network has a table of `Entry`: where a torch array goes and how its axes are
-turned. A name that the table lacks and that is not known to be dead raises, and so does a missing one, so that no
-weight is lost silently.
+  lpips: --src alexnet-owt-7be5be79.pth,alex.pth (torchvision's AlexNet and LPIPS's linear weights, in any order; or one
+    file of a whole LPIPS module) --out FILE.npz
+  syncnet: --src lipsync_expert.pth (Wav2Lip) --out DIR
+  speech2lip: --src CHECKPOINT [--dataset DIR] --out DIR (the authors' own)
 """
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import pathlib
+import sys
 
-import numpy as np
+from absl import flags
 
+from speech2lip_jax import cli, torch_file, torch_weights, weights
+from speech2lip_jax.common_flags import OUT
 from speech2lip_jax.errors import InputError
+from speech2lip_jax.frozen import EXPERT_FILE, WEIGHTS_FILE
 
-Tree = dict[str, Any]
+KINDS = ('lpips', 'syncnet', 'speech2lip')
 
-
-class Entry(NamedTuple):
-  """One array: its torch name, its path in the Flax variables, and the order of the torch axes in ours."""
-  torch_name: str
-  path: tuple[str, ...]
-  axes: tuple[int, ...]
+_KIND = flags.DEFINE_string('kind', None, f'What the file holds: {", ".join(KINDS)}.')
+_SRC = flags.DEFINE_string('src', None, "The file; for lpips two, with a comma between: torchvision's AlexNet and LPIPS's weights.")
+_DATASET = flags.DEFINE_string('dataset', None, "With --kind speech2lip: the authors' data folder, to be converted too.")
 
 
-_VECTOR = (0,)
-_LINEAR = (1, 0)  # (out, in) → (in, out)
-_CONV_1D = (2, 1, 0)  # (out, in, k) → (k, in, out)
-_CONV_2D = (2, 3, 1, 0)  # (out, in, kh, kw) → (kh, kw, in, out)
-_POINTWISE = (1, 0, 2, 3)  # (out, in, 1, 1) → (in, out, 1, 1), squeezed to (in, out)
-
-_BLEND_BLOCKS = {'inc': 'inc', 'down1.maxpool_conv.1': 'down_1', 'down2.maxpool_conv.1': 'down_2', 'up1.conv': 'up_1',
-                 'up2.conv': 'up_2'}
-
-
-def _layer(torch_name: str, path: tuple[str, ...], axes: tuple[int, ...]) -> list[Entry]:
-  return [Entry(f'{torch_name}.weight', ('params', *path, 'kernel'), axes),
-          Entry(f'{torch_name}.bias', ('params', *path, 'bias'), _VECTOR)]
-
-
-def audio_net_entries() -> list[Entry]:
-  """Table of `AudioNet` for windows of 16 steps."""
-  entries = [entry for i in range(4) for entry in _layer(f'encoder_conv.{2 * i}', (f'conv_{i}',), _CONV_1D)]
-  return entries + [entry for i in range(2) for entry in _layer(f'encoder_fc1.{2 * i}', (f'dense_{i}',), _LINEAR)]
-
-
-def lip_field_entries(depth: int = 8) -> list[Entry]:
-  """Table of `LipField` with use_time, any width."""
-  entries = []
-  for ours, theirs in (('place', 'uv'), ('audio', 'audio'), ('time', 'time')):
-    entries += _layer(f'fc_{theirs}', (f'{ours}_in',), _LINEAR)
-    entries += _layer(f'fc_{theirs}_skip', (f'{ours}_skip',), _LINEAR)
-  for i in range(depth):
-    entries += _layer(f'pts_linears.{i}', (f'hidden_{i}',), _LINEAR)
-  return entries + _layer('output_linear', ('rgb',), _LINEAR)
-
-
-def blend_net_entries(prefix: str = '') -> list[Entry]:
-  """Table of `BlendNet`; `prefix` precedes the torch names, 'post_fusion_unet.' in whole-model files."""
-  entries = []
-  for theirs, ours in _BLEND_BLOCKS.items():
-    for i in range(2):
-      conv, norm = (f'{prefix}{theirs}.double_conv.{3 * i + j}' for j in range(2))
-      entries += [Entry(f'{conv}.weight', ('params', ours, f'conv_{i}', 'kernel'), _CONV_2D),
-                  Entry(f'{norm}.weight', ('params', ours, f'norm_{i}', 'scale'), _VECTOR),
-                  Entry(f'{norm}.bias', ('params', ours, f'norm_{i}', 'bias'), _VECTOR),
-                  Entry(f'{norm}.running_mean', ('batch_stats', ours, f'norm_{i}', 'mean'), _VECTOR),
-                  Entry(f'{norm}.running_var', ('batch_stats', ours, f'norm_{i}', 'var'), _VECTOR)]
-  return entries + _layer(f'{prefix}outc.conv', ('out',), _POINTWISE)
-
-
-def from_torch(entry: Entry, array: np.ndarray) -> np.ndarray:
-  """A torch array, or its gradient, in our layout, float32.
-
-  Raises:
-    InputError: the array has another number of axes than the layer.
-  """
-  array = np.asarray(array, np.float32)
-  if array.ndim != len(entry.axes):
-    raise InputError(f'{entry.torch_name}: has shape {array.shape}, expected {len(entry.axes)} axes')
-  array = array.transpose(entry.axes)
-  return np.ascontiguousarray(array[..., 0, 0] if entry.axes == _POINTWISE else array)
-
-
-def convert_state(state: Mapping[str, np.ndarray], entries: Iterable[Entry], dead: tuple[str, ...] = ()) -> Tree:
-  """Flax variables {'params': …, 'batch_stats': …} of a whole torch state dict.
+def convert_lpips(src: list[str], out: str) -> None:
+  """Writes the weights of `models.lpips.Lpips`, one .npz that `frozen.load_lpips` reads.
 
   Args:
-    state: {torch name: array}.
-    entries: the tables of the networks that it holds.
-    dead: starts or ends of names that are left out on purpose.
+    src: one or two files; together all names of LPIPS.
+    out: FILE.npz.
 
   Raises:
-    InputError: a name is missing or unexpected.
+    InputError: a file cannot be read, is of another network, or two give the same weight.
   """
-  entries = list(entries)
-  missing = sorted({entry.torch_name for entry in entries} - set(state))
-  if missing:
-    raise InputError(f'{missing[0]}: missing from the weights ({len(missing)} of {len(entries)} names are); '
-                     'is this the file of another network?')
-  unexpected = sorted(name for name in set(state) - {entry.torch_name for entry in entries}
-                      if not name.startswith(dead) and not name.endswith(dead))
-  if unexpected:
-    raise InputError(f'{unexpected[0]}: unexpected among the weights ({len(unexpected)} such names); '
-                     'is this the file of another network?')
-  variables: Tree = {}
-  for entry in entries:
-    branch = variables
-    for key in entry.path[:-1]:
-      branch = branch.setdefault(key, {})
-    branch[entry.path[-1]] = from_torch(entry, state[entry.torch_name])
-  return variables
+  if not out.endswith('.npz'):
+    raise InputError(f'--out={out}: must end in .npz')
+  if len(src) > 2:
+    raise InputError(f"--src={','.join(src)}: {len(src)} files; give two, torchvision's AlexNet and LPIPS's linear weights")
+  for path in src:
+    torch_file.check(path)
+  state = {}
+  for path in src:
+    part = torch_file.state_dict(torch_file.load_checkpoint(path), path)
+    if both := sorted(set(part) & set(state)):
+      raise InputError(f"{path}: {both[0]} is in {src[0]} too; give torchvision's AlexNet and LPIPS's linear weights")
+    state |= part
+  if not any(name.startswith('lin0.') for name in state):
+    raise InputError(f'{src[0]}: has no linear weights (lin0.model.1.weight …); add those of LPIPS: --src ALEXNET.pth,alex.pth')
+  if not any(name.startswith(('features.', 'net.')) for name in state):
+    raise InputError(f"{src[0]}: has no convolutions (features.0.weight …); add torchvision's AlexNet: --src ALEXNET.pth,alex.pth")
+  variables = _named(torch_weights.lpips_from_torch, state, src)
+  with _writing(out):
+    weights.save_tree(out, variables)
 
 
-def audio_net_from_torch(state: Mapping[str, np.ndarray]) -> Tree:
-  """Variables of `AudioNet`; `state` holds its names only (encoder_conv.*, encoder_fc1.*)."""
-  return convert_state(state, audio_net_entries())
+def convert_syncnet(src: str, out: str) -> None:
+  """Writes the weights of `models.syncnet.SyncNet` and their description, a folder that `frozen.load_syncnet` reads.
 
-
-def lip_field_from_torch(state: Mapping[str, np.ndarray]) -> Tree:
-  """Variables of `LipField(use_time=True)`; the unused coord_linears.* are left out."""
-  return convert_state(state, lip_field_entries(), dead=('coord_linears.',))
-
-
-def blend_net_from_torch(state: Mapping[str, np.ndarray]) -> Tree:
-  """Variables of `BlendNet(residual=False)`, batch_stats included; the counters num_batches_tracked are left out."""
-  return convert_state(state, blend_net_entries(), dead=('.num_batches_tracked',))
-
-
-def speech_part_from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
-  """Variables of `AudioNet` and `LipField` of a state dict that holds both, as the reference program's do.
+  Args:
+    src: a training checkpoint of Wav2Lip's expert, or its state dict.
+    out: the folder.
 
   Raises:
-    InputError: a name is missing or unexpected.
+    InputError: the file cannot be read or is of another network, or the folder cannot be written.
   """
-  is_audio = {name: name.startswith('encoder_') for name in state}
-  audio_net = audio_net_from_torch({name: array for name, array in state.items() if is_audio[name]})
-  return audio_net, lip_field_from_torch({name: array for name, array in state.items() if not is_audio[name]})
+  if os.path.isfile(out):
+    raise InputError(f'--out={out}: is a file; give a folder')
+  variables = _named(torch_weights.syncnet_from_torch, torch_file.state_dict(torch_file.load_checkpoint(src), src), [src])
+  with open(src, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  description = {'kind': 'syncnet', 'source': os.path.basename(src), 'sha256': digest}
+  with _writing(out):
+    weights.save_tree(pathlib.Path(out, WEIGHTS_FILE), variables)
+    pathlib.Path(out, EXPERT_FILE).write_text(json.dumps(description, indent=2) + '\n')
+
+
+def _named(from_torch, state, src):
+  """`from_torch(state)`; its complaints begin with the files."""
+  try:
+    return from_torch(state)
+  except InputError as error:
+    raise InputError(f'{",".join(src)}: {error}') from error
+
+
+@contextlib.contextmanager
+def _writing(out):
+  """Where the disk refuses, one line says so."""
+  try:
+    yield
+  except OSError as error:
+    raise InputError(f'--out={out}: cannot be written ({error.strerror})') from error
+
+
+def main(argv: list[str]) -> None:
+  """The verb."""
+  if len(argv) > 1:
+    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
+  kind, src, out, dataset = _KIND.value, _SRC.value, OUT.value, _DATASET.value
+  if not kind or not src or not out:
+    raise InputError(f'--kind ({", ".join(KINDS)}), --src and --out are needed')
+  if kind not in KINDS:
+    raise InputError(f'--kind={kind}: one of {", ".join(KINDS)}')
+  if dataset and kind != 'speech2lip':
+    raise InputError(f'--dataset={dataset}: goes with --kind speech2lip only')
+  if kind == 'lpips':
+    convert_lpips([path.strip() for path in src.split(',')], out)
+  elif kind == 'syncnet':
+    convert_syncnet(src, out)
+  else:
+    importlib.import_module('speech2lip_jax.import_reference').convert_speech2lip(src, dataset, out)
+  print(f'{out}: {kind} of {src}')
+
+
+if __name__ == '__main__':
+  cli.run_verb('convert', sys.modules[__name__], sys.argv)

@@ -5,14 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from speech2lip_jax import convert
+from speech2lip_jax import torch_weights
 from speech2lip_jax.models import blend_net
 from tests import goldens
 
 
 @functools.cache
 def _network():
-  variables = convert.blend_net_from_torch(goldens.weights('blendnet_params'))
+  variables = torch_weights.blend_net_from_torch(goldens.weights('blendnet_params'))
   network = blend_net.BlendNet(residual=False)
   return (jax.jit(functools.partial(network.apply, variables)),
           jax.jit(functools.partial(network.apply, variables, train=True, mutable=['batch_stats'])))
@@ -38,7 +38,7 @@ def test_blend_net_with_batch_statistics_and_the_statistics_after_match_the_gold
   out, updated = _network()[1](_nhwc(golden[f'{case}_in']))
   _close(out, _nhwc(golden[f'{case}_train']))
   compared = 0
-  for entry in convert.blend_net_entries():
+  for entry in torch_weights.blend_net_entries():
     if entry.path[0] == 'batch_stats':
       value = functools.reduce(lambda tree, key: tree[key], entry.path, updated)
       _close(value, golden[f'{case}_after.{entry.torch_name}'], entry.torch_name)

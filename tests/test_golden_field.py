@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from speech2lip_jax import convert
+from speech2lip_jax import torch_weights
 from speech2lip_jax.models import audio_net, lip_field
 from speech2lip_jax.ops import encoding
 from tests import goldens
@@ -14,7 +14,7 @@ from tests import goldens
 def _models(name):
   """AudioNet and LipField as functions with the weights of golden file `name`."""
   weights = goldens.weights(name)
-  audio_variables, field_variables = convert.speech_part_from_torch(weights)
+  audio_variables, field_variables = torch_weights.speech_part_from_torch(weights)
   field = lip_field.LipField(width=weights['fc_uv.weight'].shape[0], use_time=True)
   return (jax.jit(functools.partial(audio_net.AudioNet().apply, audio_variables)),
           jax.jit(functools.partial(field.apply, field_variables)))

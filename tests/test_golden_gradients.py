@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from speech2lip_jax import convert
+from speech2lip_jax import torch_weights
 from speech2lip_jax.models import audio_net, blend_net, lip_field
 from tests import goldens
 from tests.test_golden_geometry import merge_golden
@@ -22,8 +22,8 @@ from tests.test_golden_geometry import merge_golden
 _BLEND_PREFIX = 'post_fusion_unet.'
 _ROUNDING = 3e-7  # Of images in 0..1: a few float32 roundings.
 _NUM_DRAWS = 4
-_TABLES = {'audio_net': convert.audio_net_entries(), 'lip_field': convert.lip_field_entries(),
-           'blend_net': convert.blend_net_entries(_BLEND_PREFIX)}
+_TABLES = {'audio_net': torch_weights.audio_net_entries(), 'lip_field': torch_weights.lip_field_entries(),
+           'blend_net': torch_weights.blend_net_entries(_BLEND_PREFIX)}
 
 
 @functools.cache
@@ -31,8 +31,8 @@ def _results(mode):
   """Losses and images, gradients, their jumps under rounding, parameters after an Adam step; 'eval' or 'train'."""
   golden = goldens.load('gradients')
   weights = goldens.weights('field_params')
-  audio_variables, field_variables = convert.speech_part_from_torch(weights)
-  blend_variables = convert.blend_net_from_torch(goldens.weights('blendnet_params'))
+  audio_variables, field_variables = torch_weights.speech_part_from_torch(weights)
+  blend_variables = torch_weights.blend_net_from_torch(goldens.weights('blendnet_params'))
   params = {'audio_net': audio_variables['params'], 'lip_field': field_variables['params'],
             'blend_net': blend_variables['params']}
   field = lip_field.LipField(width=weights['fc_uv.weight'].shape[0], use_time=True)
@@ -71,7 +71,7 @@ def _arrays(prefix):
   for key, array in golden.items():
     if key.startswith(prefix):
       network, entry = entries[key.removeprefix(prefix)]
-      yield key, convert.from_torch(entry, array), (network, *entry.path[1:])
+      yield key, torch_weights.from_torch(entry, array), (network, *entry.path[1:])
 
 
 @pytest.mark.parametrize('mode', ['eval', 'train'])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from speech2lip_jax import convert
+from speech2lip_jax import torch_weights
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.models import audio_net, blend_net, lip_field
 from tests import goldens
@@ -146,31 +146,31 @@ def test_gradients_of_batch_norm_are_finite_on_a_constant_image():
 def _blend_state():
   """A torch state dict of Blend-Net's names with random arrays of few channels."""
   sizes = {1: (3,), 2: (3, 2), 4: (3, 2, 1, 1)}
-  return {entry.torch_name: np.ones(sizes[len(entry.axes)], np.float32) for entry in convert.blend_net_entries()}
+  return {entry.torch_name: np.ones(sizes[len(entry.axes)], np.float32) for entry in torch_weights.blend_net_entries()}
 
 
 def test_conversion_names_a_missing_weight():
   state = _blend_state()
   del state['outc.conv.bias']
   with pytest.raises(InputError, match='outc.conv.bias: missing'):
-    convert.blend_net_from_torch(state)
+    torch_weights.blend_net_from_torch(state)
 
 
 def test_conversion_names_an_unexpected_weight_and_leaves_out_the_dead_ones():
   state = _blend_state() | {'inc.double_conv.1.num_batches_tracked': np.zeros(())}
-  assert set(convert.blend_net_from_torch(state)) == {'params', 'batch_stats'}
+  assert set(torch_weights.blend_net_from_torch(state)) == {'params', 'batch_stats'}
   with pytest.raises(InputError, match='inc.extra.weight: unexpected'):
-    convert.blend_net_from_torch(state | {'inc.extra.weight': np.zeros(3)})
+    torch_weights.blend_net_from_torch(state | {'inc.extra.weight': np.zeros(3)})
 
 
 def test_conversion_names_a_weight_of_the_wrong_rank():
   with pytest.raises(InputError, match='outc.conv.weight: has shape'):
-    convert.blend_net_from_torch(_blend_state() | {'outc.conv.weight': np.zeros((3, 64))})
+    torch_weights.blend_net_from_torch(_blend_state() | {'outc.conv.weight': np.zeros((3, 64))})
 
 
 def test_converted_trees_have_exactly_the_shapes_of_fresh_ones():
-  audio_variables, field_variables = convert.speech_part_from_torch(goldens.weights('field_params'))
-  blend_variables = convert.blend_net_from_torch(goldens.weights('blendnet_params'))
+  audio_variables, field_variables = torch_weights.speech_part_from_torch(goldens.weights('field_params'))
+  blend_variables = torch_weights.blend_net_from_torch(goldens.weights('blendnet_params'))
   width = field_variables['params']['rgb']['kernel'].shape[0]
   field = lip_field.LipField(width=width, use_time=True)
   audio = goldens.load('audio_encoder')['audio']
