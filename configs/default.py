@@ -20,16 +20,33 @@ def get_config() -> ConfigDict:
   config.data.prefetch = 2  # batches made ahead by the loader thread, ≥ 1
 
   config.audio = ConfigDict()
-  config.audio.window_steps = 32  # mel steps (80 a second) centred on the frame; 16, 32 or 64
+  config.audio.features = 'mel'  # or a .npy computed elsewhere, or 'hf:FOLDER_OR_NAME', a speech encoder (data/features.py)
+  config.audio.features_rate = 0.0  # steps a second of a .npy of steps [M, C]; 0: it holds windows [N, T, C], one a frame
+  config.audio.window_steps = 32  # steps centred on the frame (mel: 80 a second; encoders: 50, where 16 fit); 16, 32 or 64
   config.audio.num_features = 64  # length of the speech code a
-  config.audio.noise_std = 0.5  # std of Gaussian noise on the mel (range −4 … 4) in training
-  config.audio.gain_std = 0.0  # std of a constant added to a whole window in training, mel units: loudness
+  config.audio.noise_std = 0.5  # std of Gaussian noise on the features in training; mel has range −4 … 4, std 1.2, others std 1
+  config.audio.normalise = True  # mel less its recording's mean spectrum: microphone and room go; others to mean 0, std 1
+  config.audio.network = 'residual'  # or 'strided', AudioNet of the reference program
+  config.audio.voice_fraction = 0.5  # of the windows in training sound like another voice, by the next three (mel only)
+  config.audio.voice_warp = 0.15  # largest shift of their frequencies, log scale: other vocal tracts
+  config.audio.voice_tilt_std = 0.3  # std of a smooth equaliser of 5 knots on them, mel units: other voices and microphones
+  config.audio.voice_gain_std = 0.3  # std of a constant added to them, mel units: loudness
+  config.audio.smoothing = 0.5  # std of a Gaussian over the speech codes of neighbouring frames in rendering, frames; 0 … 10
+
+  config.silence = ConfigDict()
+  config.silence.close = True  # where nobody speaks, the rendered mouth is the subject's own closed one, still
+  config.silence.lead = 0.6  # s before speech in which the mouth may move already; 0 … 5. Pauses up to lead + hold stay open
+  config.silence.hold = 0.6  # s after speech in which it may still move; 0 … 5
+  config.silence.ramp = 0.2  # s that closing and opening take, outside of lead and hold; 0 … 5
 
   config.field = ConfigDict()
-  config.field.width = 128  # units of a hidden layer; the reference program has 256, four times the work for no gain here
-  config.field.depth = 8  # hidden layers
-  config.field.skip_after = 5  # the input is fed in again after this layer
+  config.field.kind = 'product'  # Σ g(x) h(a, t), asked once for all frames; or 'reference', one network of x, a and t
+  config.field.width = 128  # units of a hidden layer; the reference program has 256
+  config.field.depth = 4  # hidden layers; the reference program has 8
+  config.field.rank = 64  # products of kind 'product'
+  config.field.skip_after = 5  # of kind 'reference': the input is fed in again after this layer
   config.field.use_time = False  # frame index as input: memorises, costs held-out PSNR
+  config.field.render_time = 'middle'  # with use_time, all is rendered at the time of the middle training frame, or 'own' index
   config.field.residual = True  # the field paints the difference to the subject's mean lips
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
 
@@ -51,14 +68,25 @@ def get_config() -> ConfigDict:
   config.loss = ConfigDict()
   config.loss.lip_weight = 1.0  # L2 on canonical lips
   config.loss.frame_weight = 1.0  # L2 on the blended window
+  config.loss.perceptual_weight = 0.0  # perceptual distance on the blended window; 0 leaves it out
+  config.loss.lpips = ''  # FILE.npz of `speech2lip convert --kind lpips`; '': the distance of edges, which needs no weights
+  config.loss.sync_weight = 0.002  # contrastive sync loss (Eq. 6)
+
+  config.sync = ConfigDict()
+  config.sync.expert = ''  # folder of `speech2lip expert` or `convert --kind syncnet`; 'own': trained first, into the workdir
+  config.sync.start_step = 1000  # from here on each batch begins with windows of 5 consecutive frames
+  config.sync.num_windows = 8  # windows a step over all devices; a multiple of devices
+  config.sync.num_negatives = 8  # other times of its clip that a mouth is held against
+  config.sync.max_shift = 15  # the furthest of them, frames
+  config.sync.negative_weight = 1.0  # of the negatives against the positives; 0 leaves them out
 
   config.train = ConfigDict()
-  config.train.num_steps = 4000  # steps in all; the schedule ends there
-  config.train.batch_size = 32  # frames a step over all devices; a multiple of devices × blend_every
-  config.train.lip_pixels = 256  # random lip pixels of each frame in the lip loss; 0: all
-  config.train.blend_start_step = 3000  # from here on every blend_every-th frame of the batch is also composed and blended
-  config.train.blend_every = 8  # frames
-  config.train.learning_rate = 1e-3  # peak of a warm-up and cosine schedule that ends at 0
+  config.train.num_steps = 4400  # steps in all; the schedule ends there
+  config.train.batch_size = 64  # frames a step over all devices; a multiple of devices × blend_every
+  config.train.lip_pixels = 4096  # random lip pixels in a step's lip loss, the same in its frames; 0: all
+  config.train.blend_start_step = 4000  # from here on every blend_every-th frame of the batch is also composed and blended
+  config.train.blend_every = 16  # frames
+  config.train.learning_rate = 2e-3  # peak of a warm-up and cosine schedule that ends at 0
   config.train.warmup_steps = 100
   config.train.weight_decay = 1e-4  # decoupled (AdamW)
   config.train.clip_norm = 1.0  # largest global norm of the gradient

@@ -12,7 +12,9 @@ def get_config() -> ConfigDict:
   config = default.get_config()
   config.data.test_fraction = 0.15
   config.data.num_val_frames = 24
-  config.train.num_steps = 1000
-  config.train.blend_start_step = 800
-  config.train.eval_every = 200
+  config.train.batch_size = 32
+  config.train.blend_every = 8
+  config.train.num_steps = 2200
+  config.train.blend_start_step = 2000
+  config.train.eval_every = 550
   return config.lock()

@@ -3,3 +3,6 @@ from absl import flags
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a training run: config, checkpoints, logs, samples.')
 OUT = flags.DEFINE_string('out', None, 'What to write: a subject folder (preprocess), an mp4 (render), a folder (evaluate).')
+LANDMARKER = flags.DEFINE_string(
+    'landmarker', None,
+    'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy cached or downloaded once.')

@@ -11,7 +11,6 @@ frames and a foreign sound, and evaluates. Each step calls the verb's own functi
     DIR/eval/                  metrics.json, table.md, strips.png
     DIR/sheet.png              true held-out frames, ours, and frames of foreign.mp4
 """
-import importlib.util
 import json
 import os
 import pathlib
@@ -125,26 +124,14 @@ def _claim(work: pathlib.Path, values: dict[str, Any]) -> None:
     raise InputError(f'--workdir {work}: cannot be written ({error.strerror}); give a folder of yours') from error
 
 
-def find_landmark_model(flag: str | None) -> str | None:
-  """Path of the landmark model where `preprocess` looks for it, without downloading; None if it is not there.
-
-  Raises:
-    InputError: the file named by --landmarker or $SPEECH2LIP_LANDMARKER is missing or no such model.
-  """
-  from speech2lip_jax.preprocess import landmarks
-  if not (flag or os.environ.get(landmarks.MODEL_VARIABLE) or landmarks.cached_model().is_file()):
-    return None
-  path = landmarks.find_model(flag)
-  return path if importlib.util.find_spec('mediapipe') else None
-
-
 def _make_clip(clip: pathlib.Path, size: int, seconds: float, seed: int) -> None:
   from speech2lip_jax.synthetic import subject
   subject.make_clip(clip, size, seconds, seed, MOTION, progress=True)
 
 
 def _preprocess(clip: pathlib.Path, subject: pathlib.Path, size: int, landmarker: str | None) -> None:
-  model = find_landmark_model(landmarker)
+  from speech2lip_jax.preprocess import landmarks
+  model = landmarks.model_at_hand(landmarker)
   if model:
     print(f'landmarks: found in the video by {model}')
     pipeline.preprocess([str(clip)], subject, size, model)

@@ -1,23 +1,34 @@
-"""Held-out and foreign speech → pictures: the pmapped forward pass, in batches, over any number of frames.
+"""Held-out and foreign speech → speech codes → pictures: the pmapped forward pass, in batches, over any number of frames.
 
-Used by the trainer's validation, by render and by evaluate. Frames stream: only a few batches are ever in memory.
+Used by the trainer's validation, by render and by evaluate. The codes of all frames come first, since they are small and their
+neighbours and silence matter; frames stream: only a few batches are ever in memory.
+
+Where the field has a time input, every frame is painted at the time of the middle training frame (`config.field.render_time`):
+the times of the frames painted on say nothing about new speech, and those of held-out frames give away their neighbours in time.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.io import wavfile
+from scipy.ndimage import gaussian_filter1d
 
-from speech2lip_jax import checkpoint, head_motion, train_step
+from speech2lip_jax import checkpoint, head_motion, silence, train_step
+from speech2lip_jax.data import schema, voice_activity
 from speech2lip_jax.data.dataset import Split, Subject, load_subject, split_frames
+from speech2lip_jax.data.features import SpeechFeatures, Windows, open_features
 from speech2lip_jax.data.input_pipeline import Frames, make_frames, prefetch
 from speech2lip_jax.devices import replicate, shard, unreplicate
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.models.speech2lip import Composition, Speech2Lip, SubjectConstants, paste_windows
 from speech2lip_jax.ops import warp
 from speech2lip_jax.subject_model import build_model, subject_constants
+
+CODE_BATCH = 256  # windows at once
+HEARD_AROUND = 75  # frames of a clip around those wanted, for the detector of speech to hear as well
 
 
 class Prediction(NamedTuple):
@@ -37,7 +48,12 @@ class Predictor:
     self._num_devices, self._batch_size = jax.local_device_count(), batch_size
     self._constants = replicate(constants)
     self.set_variables(variables)
-    self._from_speech = jax.pmap(self._forward, static_broadcasted_argnums=5)
+    self._middle_frame_id = None
+    if model.config.field.use_time and model.config.field.render_time == 'middle':
+      train_ids = split_frames(subject, model.config.data).train
+      self._middle_frame_id = train_ids[len(train_ids) // 2]
+    self._to_codes = jax.jit(lambda variables, audio_feat: self._model.apply(variables, audio_feat, method='speech_code'))
+    self._from_codes = jax.pmap(self._forward, static_broadcasted_argnums=5)
     self._from_lips = jax.pmap(self._carry)
     self._at_poses = jax.pmap(self._move)
 
@@ -54,9 +70,11 @@ class Predictor:
     mask = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), composition.mask_mouth[..., None], composition.origin)
     return rgb, mask[..., 0]
 
-  def _forward(self, variables, constants, audio_feat, frame_id, frames: Frames, with_blend_net: bool):
-    composition, blended = self._model.apply(variables, audio_feat, frame_id, frames.rgb_face_observed / 255.0,
-                                             frames.observed_from_canonical, constants)
+  def _forward(self, variables, constants, detail, codes, frames: Frames, with_blend_net: bool):
+    speech, rest, frame_id = codes
+    composition, blended = self._model.apply(variables, speech, frame_id, frames.rgb_face_observed / 255.0,
+                                             frames.observed_from_canonical, constants,
+                                             detail=rest[:, None, None, None] * detail, method='render')
     window = blended if with_blend_net else composition.merged
     return self._finish(composition, window, frames.rgb_face_observed)
 
@@ -66,9 +84,9 @@ class Predictor:
                                     frames.observed_from_canonical, depth, method='compose')
     return self._finish(composition, composition.merged, frames.rgb_face_observed)
 
-  def _move(self, variables, constants, stage: head_motion.Stage, audio_feat, frame_id, frames: Frames,
+  def _move(self, variables, constants, detail, stage: head_motion.Stage, codes, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth = self._forward(variables, constants, audio_feat, frame_id, frames, True)
+    rgb_face, mask_mouth = self._forward(variables, constants, detail, codes, frames, True)
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -102,34 +120,89 @@ class Predictor:
     for i in range(count):
       yield Prediction(rgb[i], mask[i])
 
-  def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray, with_blend_net: bool = True
-                  ) -> Iterator[Prediction]:
-    """Frames `frame_ids` [n] of the subject saying `audio_feat` [n, T, C]."""
+  def codes(self, audio_feat: np.ndarray | Windows) -> np.ndarray:
+    """The speech code of each window: [n, T, C] → [n, num_features] float32."""
+    num_frames, variables, parts = audio_feat.shape[0], unreplicate(self._variables), []
+    for start in range(0, num_frames, CODE_BATCH):
+      rows = np.minimum(np.arange(start, start + CODE_BATCH), num_frames - 1)  # one shape, one compilation
+      parts.append(np.asarray(self._to_codes(variables, audio_feat[rows])))
+    return np.concatenate(parts)[:num_frames]
+
+  def resting_mouth(self, train_ids: np.ndarray, audio_feat_of: Callable[[np.ndarray], np.ndarray]) -> silence.RestingMouth:
+    """The mouth that the subject has in silence, found in the training frames by their speech windows."""
+    frame_ids = silence.closed_frames(self._subject, train_ids)
+    rgb_lip = self._subject.rgb_lip_canonical[frame_ids].mean(0, dtype=np.float32) / 255
+    code = self.codes(audio_feat_of(frame_ids)).mean(0)
+    plain = self.speech_only(code[None])
+    return silence.RestingMouth(code, rgb_lip - self._paint(plain, self._times(frame_ids[:1]))[0])
+
+  def speech_only(self, speech: np.ndarray) -> silence.Codes:
+    """Speech codes [n, num_features] as they are, whatever is heard."""
+    box = self._subject.meta.lip_box
+    return silence.Codes(speech, np.zeros(len(speech), np.float32), np.zeros((box.height, box.width, 3), np.float32))
+
+  def from_codes(self, frame_ids: np.ndarray, codes: silence.Codes, with_blend_net: bool = True) -> Iterator[Prediction]:
+    """Frames `frame_ids` [n] of the subject with the mouths of `codes`."""
+    detail = replicate(codes.detail)
+
     def make(rows):
       frames = make_frames(self._subject, self._poses, frame_ids[rows])
-      arguments = shard((audio_feat[rows], frame_ids[rows].astype(np.int32), frames))
-      return (self._from_speech, self._variables, self._constants, *arguments, with_blend_net)
+      arguments = shard(((codes.speech[rows], codes.rest[rows], self._times(frame_ids[rows])), frames))
+      return (self._from_codes, self._variables, self._constants, detail, *arguments, with_blend_net)
     return self._batches(len(frame_ids), make)
+
+  def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | Windows, with_blend_net: bool = True
+                  ) -> Iterator[Prediction]:
+    """Frames `frame_ids` [n] of the subject saying `audio_feat` [n, T, C], each by itself."""
+    return self.from_codes(frame_ids, self.speech_only(self.codes(audio_feat)), with_blend_net)
+
+  def _times(self, frame_ids: np.ndarray) -> np.ndarray:
+    """The frame indices that the field's time input is given, [n] int32."""
+    if self._middle_frame_id is not None:
+      frame_ids = np.full(len(frame_ids), self._middle_frame_id)
+    return frame_ids.astype(np.int32)
+
+  def _paint(self, codes: silence.Codes, frame_id: np.ndarray) -> np.ndarray:
+    @jax.jit
+    def paint(variables, constants, speech, rest, frame_id):
+      rgb = self._model.apply(variables, speech, frame_id, constants, method='paint')
+      return rgb + rest[:, None, None, None] * codes.detail
+    variables, constants = unreplicate((self._variables, self._constants))
+    return np.asarray(paint(variables, constants, codes.speech, codes.rest, frame_id))
+
+  def painted_lips(self, frame_ids: np.ndarray, codes: silence.Codes) -> np.ndarray:
+    """The canonical lips of `codes`, not composed: [n, h, w, 3] uint8."""
+    times, parts = self._times(frame_ids), []
+    for start in range(0, len(times), CODE_BATCH):
+      rows = slice(start, start + CODE_BATCH)
+      part = silence.Codes(codes.speech[rows], codes.rest[rows], codes.detail)
+      parts.append(np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8))
+    return np.concatenate(parts)
 
   def depth(self) -> np.ndarray:
     """D_c [h, w] with its learned correction, head units."""
     read = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
     return np.asarray(read(*unreplicate((self._variables, self._constants))))
 
-  def from_speech_at_poses(self, frame_ids: np.ndarray, audio_feat: np.ndarray, target_from_canonical: np.ndarray
-                           ) -> Iterator[Prediction]:
-    """As `from_speech`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
+  def from_codes_at_poses(self, frame_ids: np.ndarray, codes: silence.Codes, target_from_canonical: np.ndarray
+                          ) -> Iterator[Prediction]:
+    """As `from_codes`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
     subject = self._subject
     stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
     motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, stage.layer.centre)
-    stage = replicate(stage)
+    stage, detail = replicate((stage, codes.detail))
 
     def make(rows):
       frames = make_frames(subject, self._poses, frame_ids[rows])
       motion = jax.tree.map(lambda x: x[rows], motions)
-      arguments = shard((audio_feat[rows], frame_ids[rows].astype(np.int32), frames, motion))
-      return (self._at_poses, self._variables, self._constants, stage, *arguments)
+      arguments = shard(((codes.speech[rows], codes.rest[rows], self._times(frame_ids[rows])), frames, motion))
+      return (self._at_poses, self._variables, self._constants, detail, stage, *arguments)
     return self._batches(len(frame_ids), make)
+
+  def from_speech_at_poses(self, frame_ids: np.ndarray, audio_feat: np.ndarray | Windows, target_from_canonical: np.ndarray
+                           ) -> Iterator[Prediction]:
+    """As `from_speech`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
+    return self.from_codes_at_poses(frame_ids, self.speech_only(self.codes(audio_feat)), target_from_canonical)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] with given canonical lips: rgb_lip_of_rows(rows) → [b, h, w, 3] float32 in 0 … 1."""
@@ -141,12 +214,72 @@ class Predictor:
 
 
 class Trained(NamedTuple):
-  """A finished or running training: its config, subject, split and a predictor with its best weights."""
+  """A finished or running training: its config, subject, split, speech features and a predictor with its best weights."""
   config: ConfigDict
   subject: Subject
   split: Split
+  features: SpeechFeatures
   predictor: Predictor
   step: int
+
+  def subject_codes(self, frame_ids: np.ndarray) -> silence.Codes:
+    """Mouths of frames of the subject that say their own sound, smoothed and closed in silence as the config wants it."""
+    clip_ids = self.subject.clip_of_frames(frame_ids)
+    breaks = np.flatnonzero((np.diff(frame_ids) != 1) | np.diff(clip_ids)) + 1
+    speech = self._smooth(self.predictor.codes(self.features.subject_windows(frame_ids)), breaks)
+    if not self.config.silence.close:
+      return self.predictor.speech_only(speech)
+    _, sound = wavfile.read(self.subject.folder / 'audio.wav', mmap=True)
+    activity = np.empty(len(frame_ids), np.float32)
+    for clip_id in np.unique(clip_ids):
+      rows = np.flatnonzero(clip_ids == clip_id)
+      clip = self.subject.meta.clips[clip_id]
+      start = max(clip.start, frame_ids[rows[0]] - HEARD_AROUND)
+      stop = min(clip.start + clip.num_frames, frame_ids[rows[-1]] + 1 + HEARD_AROUND)
+      heard = sound[start * schema.SAMPLES_PER_FRAME:stop * schema.SAMPLES_PER_FRAME]
+      activity[rows] = self._activity(heard, stop - start)[frame_ids[rows] - start]
+    return silence.close_mouth(speech, activity, self._resting_mouth())
+
+  def sound_codes(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> silence.Codes:
+    """Mouths of a new sound, smoothed and closed in silence as the config wants it.
+
+    Args:
+      mono: [m] int16, 16 kHz.
+      num_frames: as long as the sound lasts at 25 fps.
+      features_file: the .npy of the sound's features, where the model was trained on features from a file.
+
+    Raises:
+      InputError: the file of features is missing, does not fit, or is not wanted.
+    """
+    speech = self._smooth(self.predictor.codes(self.features.sound_windows(mono, num_frames, features_file)), [])
+    if not self.config.silence.close:
+      return self.predictor.speech_only(speech)
+    return silence.close_mouth(speech, self._activity(mono, num_frames), self._resting_mouth())
+
+  def _smooth(self, speech: np.ndarray, breaks: np.ndarray | list[int]) -> np.ndarray:
+    std = self.config.audio.smoothing
+    if not std:
+      return speech
+    return np.concatenate([gaussian_filter1d(run, std, axis=0, mode='nearest') for run in np.split(speech, breaks)])
+
+  def _activity(self, mono: np.ndarray, num_frames: int) -> np.ndarray:
+    config = self.config.silence
+    return voice_activity.speech_activity(mono, num_frames, config.lead, config.hold, config.ramp)
+
+  def _resting_mouth(self) -> silence.RestingMouth:
+    return self.predictor.resting_mouth(self.split.train, self.features.subject_windows)
+
+
+def validate_config(config: ConfigDict) -> None:
+  """Checks `config.audio.smoothing` and `config.silence`.
+
+  Raises:
+    InputError: a value is out of range.
+  """
+  for name, value, largest in (('audio.smoothing', config.audio.smoothing, 10), *(
+      (f'silence.{name}', config.silence[name], 5) for name in ('lead', 'hold', 'ramp'))):
+    if not 0 <= value <= largest:
+      raise InputError(f'config.{name}={value}: must be 0 … {largest}')
 
 
 def load_trained(workdir: str, batch_size: int = 8) -> Trained:
@@ -156,8 +289,10 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     InputError: no workdir, no checkpoint in it yet, or its subject folder is gone or changed.
   """
   config = checkpoint.read_config(workdir)
+  validate_config(config)
   subject = load_subject(config.data.path)
   split = split_frames(subject, config.data)
+  features = open_features(subject, config.audio)
   model = build_model(subject, config)
   constants = subject_constants(subject, split.train)
   with checkpoint.Checkpoints(workdir) as checkpoints:
@@ -165,7 +300,8 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     if step is None:
       raise InputError(f'{workdir}/checkpoints: no checkpoint yet; let speech2lip train run to its first one '
                        f'({config.train.eval_every} steps)')
-    shapes = jax.eval_shape(lambda constants: train_step.create_variables(model, constants, config), constants)
+    shapes = jax.eval_shape(lambda constants: train_step.create_variables(model, constants, config, features.num_channels),
+                            constants)
     weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
-  return Trained(config, subject, split, Predictor(model, variables, constants, subject, batch_size), step)
+  return Trained(config, subject, split, features, Predictor(model, variables, constants, subject, batch_size), step)

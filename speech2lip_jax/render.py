@@ -14,13 +14,14 @@ from tqdm import tqdm
 from speech2lip_jax import cli, media, pose
 from speech2lip_jax.common_flags import OUT, WORKDIR
 from speech2lip_jax.data import schema
-from speech2lip_jax.data.dataset import Subject, back_and_forth, mel_windows, subject_mel_windows
-from speech2lip_jax.data.mel import log_mel
+from speech2lip_jax.data.dataset import Subject, back_and_forth
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.predict import Trained, load_trained
 
 _AUDIO = flags.DEFINE_string('audio', None, 'Any sound or video file: what the person is to say.')
 _SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
+_FEATURES = flags.DEFINE_string('features', None,
+                                'The .npy of the features of --audio, where the model was trained on features from a file.')
 _CLIP = flags.DEFINE_string('clip', None, "The clip to play under --audio by name, or 'all'; the longest one if not given.")
 _POSE = flags.DEFINE_string('pose', None, "Where the head is to be: 'still', 'offset:yaw=10,x=0.05', 'sine:yaw=10,period=4' or "
                             "'track:SUBJECT[/CLIP]'; yaw, pitch, roll in degrees, x, y, z in picture widths, period in "
@@ -64,13 +65,15 @@ def read_speech(path: str) -> Speech:
 
 
 def render_audio(trained: Trained, speech: Speech, out: str, clip_name: str | None = None,
-                 wanted: pose.PoseSpec | None = None) -> int:
-  """Writes `out`, an mp4 as long as the sound, the head at the wanted poses; returns its number of frames."""
-  mel = log_mel(speech.mono.astype(np.float32) / 32768)
+                 wanted: pose.PoseSpec | None = None, features_file: str | None = None) -> int:
+  """Writes `out`, an mp4 as long as the sound, the head at the wanted poses; returns its number of frames.
+
+  features_file: the .npy of the sound's features, for a model that was trained on features from a file.
+  """
   count = max(1, round(speech.sound.shape[1] / speech.rate * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
-  windows = LazyWindows(mel, count, trained.config.audio.window_steps)
-  _write(trained, frame_ids, windows, out, speech.sound, speech.rate, wanted)
+  codes = trained.sound_codes(speech.mono, count, features_file)
+  _write(trained, frame_ids, codes, out, speech.sound, speech.rate, wanted)
   return count
 
 
@@ -79,30 +82,19 @@ def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None)
   frame_ids = trained.split.test
   rate, sound = wavfile.read(trained.subject.folder / 'audio.wav', mmap=True)
   sound = sound.reshape(-1, schema.SAMPLES_PER_FRAME)[frame_ids].reshape(1, -1)
-  windows = subject_mel_windows(trained.subject, frame_ids, trained.config.audio.window_steps)
-  _write(trained, frame_ids, windows, out, sound, rate, wanted)
+  _write(trained, frame_ids, trained.subject_codes(frame_ids), out, sound, rate, wanted)
   return len(frame_ids)
 
 
-class LazyWindows:
-  """Rows of the mel windows of a long sound, made when asked for: `windows[rows]` → [b, num_steps, 80]."""
-
-  def __init__(self, mel: np.ndarray, num_frames: int, num_steps: int):
-    self._mel, self._num_steps, self.shape = mel, num_steps, (num_frames, num_steps, mel.shape[1])
-
-  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-    return mel_windows(self._mel, rows, self._num_steps)
-
-
-def _write(trained: Trained, frame_ids, windows, out: str, sound: np.ndarray, rate: int, wanted: pose.PoseSpec | None) -> None:
+def _write(trained: Trained, frame_ids, codes, out: str, sound: np.ndarray, rate: int, wanted: pose.PoseSpec | None) -> None:
   meta = trained.subject.meta
   if wanted is None:
-    predictions = trained.predictor.from_speech(frame_ids, windows)
+    predictions = trained.predictor.from_codes(frame_ids, codes)
   else:
     targets = pose.target_poses(wanted, trained.subject, frame_ids)
     if warning := pose.warning(trained.subject, frame_ids, targets):
       logging.warning(warning)
-    predictions = trained.predictor.from_speech_at_poses(frame_ids, windows, targets)
+    predictions = trained.predictor.from_codes_at_poses(frame_ids, codes, targets)
   with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate) as writer:
     for prediction in tqdm(predictions, total=len(frame_ids), unit='frame', dynamic_ncols=True):
       writer.write(prediction.rgb_face)
@@ -116,13 +108,15 @@ def main(argv: list[str]) -> None:
     raise InputError('--workdir (of a training run) and --out (FILE.mp4) are needed')
   if (_AUDIO.value is None) == (_SPLIT.value is None):
     raise InputError('give either --audio FILE or --split test')
+  if _FEATURES.value and not _AUDIO.value:
+    raise InputError(f'--features={_FEATURES.value}: are those of a sound; give it with --audio FILE')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
   wanted = pose.parse(_POSE.value) if _POSE.value else None
   speech = read_speech(_AUDIO.value) if _AUDIO.value else None  # a bad file is told before the model loads
   trained = load_trained(WORKDIR.value, _BATCH_SIZE.value)
   if speech:
-    count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted)
+    count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, _FEATURES.value)
   else:
     count = render_test(trained, OUT.value, wanted)
   print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}, '

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from speech2lip_jax.data.dataset import Subject, mean_lips
 from speech2lip_jax.errors import InputError
-from speech2lip_jax.models.speech2lip import Geometry, Speech2Lip, SubjectConstants
+from speech2lip_jax.models.speech2lip import AUDIO_NETS, FIELDS, Geometry, Speech2Lip, SubjectConstants
 from speech2lip_jax.ops import warp
 
 BLEND_STRIDE = 4  # Blend-Net halves its picture twice
@@ -63,4 +63,8 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
   """
   if config.audio.window_steps not in (16, 32, 64):
     raise InputError(f'config.audio.window_steps={config.audio.window_steps}: must be 16, 32 or 64')
+  if config.audio.network not in AUDIO_NETS:
+    raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
+  if config.field.kind not in FIELDS:
+    raise InputError(f'config.field.kind={config.field.kind!r} is not known; one of {", ".join(map(repr, FIELDS))}')
   return Speech2Lip(FrozenConfigDict(config), subject_geometry(subject, config), axis_name)

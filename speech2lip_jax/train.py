@@ -3,25 +3,32 @@
 The same command continues a stopped run; the values it logs are those of a run that never stopped.
 """
 import os
+import pathlib
 import sys
 import time
 
 import jax
 import numpy as np
 from absl import flags, logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from speech2lip_jax import checkpoint, cli, head_depth, train_step
+from configs import expert as expert_recipe
+from speech2lip_jax import checkpoint, cli, head_depth, predict, train_step
 from speech2lip_jax.common_flags import WORKDIR
-from speech2lip_jax.data.dataset import evenly_spaced, load_subject, split_frames, subject_mel_windows
-from speech2lip_jax.data.input_pipeline import TrainBatches, prefetch
+from speech2lip_jax.data import schema
+from speech2lip_jax.data.dataset import Split, Subject, evenly_spaced, load_subject, split_frames
+from speech2lip_jax.data.features import open_features
+from speech2lip_jax.data.input_pipeline import SyncSampler, TrainBatches, prefetch
 from speech2lip_jax.devices import replicate, shard, unreplicate
 from speech2lip_jax.errors import InputError
+from speech2lip_jax.frozen import load_lpips
 from speech2lip_jax.metrics import image as image_metrics
-from speech2lip_jax.predict import Predictor
 from speech2lip_jax.subject_model import build_model, subject_constants
 from speech2lip_jax.summary import Summary
+from speech2lip_jax.sync_expert import SyncNetExpert, face_boxes, open_expert, save_expert, sync_sampler
+from speech2lip_jax.sync_training import train_expert
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/default.py', 'The recipe.')
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -32,6 +39,7 @@ _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, f
 
 
 NUM_SAMPLES = 6  # test frames in a sample picture
+BEFORE_SYNC = 0.0  # dB, score of checkpoints from before the sync loss: behind all others
 
 
 def validate_config(config: ConfigDict, num_devices: int) -> None:
@@ -45,6 +53,17 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
   if train.batch_size <= 0 or train.batch_size % unit:
     raise InputError(f'config.train.batch_size={train.batch_size}: must be a multiple of devices × blend_every = '
                      f'{num_devices} × {train.blend_every} = {unit}; give {max(1, -(-train.batch_size // unit)) * unit}')
+  if config.sync.expert:
+    share, windows = train.batch_size // num_devices, config.sync.num_windows
+    most = (share - share // train.blend_every) // schema.SYNC_FRAMES * num_devices
+    if windows <= 0 or windows % num_devices or windows > most:
+      raise InputError(f'config.sync.num_windows={windows}: must be a multiple of the {num_devices} devices and at most {most}, '
+                       f'as many windows of {schema.SYNC_FRAMES} frames as batches of {train.batch_size} hold; '
+                       "change it, config.train.batch_size, or give --config.sync.expert=''")
+    if config.sync.max_shift < 2 or config.sync.num_negatives < 0:
+      raise InputError(f'config.sync.max_shift={config.sync.max_shift}, num_negatives={config.sync.num_negatives}: '
+                       'must be at least 2 and 0')
+  predict.validate_config(config)
   for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
     if train[name] < 1:
       raise InputError(f'config.train.{name}={train[name]}: must be at least 1')
@@ -53,11 +72,11 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
 class Validation:
   """Renders the validation frames with the averaged weights, and a strip of test frames to look at."""
 
-  def __init__(self, model, constants, subject, split, config):
-    self._subject, self._config = subject, config
+  def __init__(self, model, constants, subject, split, features, config):
+    self._subject, self._features = subject, features
     self._val_ids = evenly_spaced(split.val, config.data.num_val_frames)
     self._sample_ids = evenly_spaced(split.test, NUM_SAMPLES)
-    self._make = lambda variables: Predictor(model, variables, constants, subject)
+    self._make = lambda variables: predict.Predictor(model, variables, constants, subject)
     self._predictor = None
 
   def _predictions(self, state, ids):
@@ -65,7 +84,7 @@ class Validation:
     if self._predictor is None:
       self._predictor = self._make(variables)
     self._predictor.set_variables(variables)
-    return self._predictor.from_speech(ids, subject_mel_windows(self._subject, ids, self._config.audio.window_steps))
+    return self._predictor.from_speech(ids, self._features.subject_windows(ids))
 
   def psnr_lip(self, state) -> float:
     """Mean PSNR of the mouth's pixels over the validation frames, dB."""
@@ -96,6 +115,36 @@ def with_learned_depth(state: train_step.TrainState, model, constants, subject, 
   return state, {'metric/head_rms_tracked_depth': errors[0], 'metric/head_rms_learned_depth': errors[1]}
 
 
+def open_frozen(config: ConfigDict, subject: Subject, split: Split, workdir: str
+                ) -> tuple[train_step.Frozen, SyncSampler | None]:
+  """The networks that the losses ask, and what picks the windows of the sync loss; says which they are.
+
+  An expert of the subject's own ('own') is trained first, by the main process, into WORKDIR/expert.
+
+  Raises:
+    InputError: weights are missing or do not fit.
+  """
+  is_main, expert, sampler = jax.process_index() == 0, None, None
+  lpips = load_lpips(config.loss.lpips) if config.loss.lpips and config.loss.perceptual_weight else None
+  perceptual = f'LPIPS of {config.loss.lpips}' if lpips else 'distance of edges (no weights needed; config.loss.lpips is empty)'
+  folder = config.sync.expert
+  if folder:
+    if folder == 'own':
+      folder = pathlib.Path(workdir, 'expert')
+      if is_main and not (folder / 'expert.json').is_file():
+        recipe = expert_recipe.get_config()
+        print('training the sync expert first', file=sys.stderr)
+        save_expert(folder, train_expert(subject, split.train, recipe), {'subject': subject.folder.name})
+      if jax.process_count() > 1:
+        multihost_utils.sync_global_devices('expert')
+    expert = open_expert(folder, subject)
+    sampler = sync_sampler(expert, subject, split.train, config.sync, config.seed)
+  if is_main:
+    print(f'perceptual term: {perceptual if config.loss.perceptual_weight else "off"}; sync loss: '
+          f'{f"{folder}, from step {config.sync.start_step}" if expert else "off"}', file=sys.stderr)
+  return train_step.Frozen(expert, lpips), sampler
+
+
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir.
 
@@ -107,17 +156,20 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   validate_config(config, num_devices)
   subject = load_subject(config.data.path)
   split = split_frames(subject, config.data)
+  features = open_features(subject, config.audio)
   checkpoint.claim_workdir(workdir, config)
 
   # ---- model, state
   model = build_model(subject, config, axis_name=train_step.AXIS)
   constants = subject_constants(subject, split.train)
   optimizer, schedule = train_step.make_optimizer(train)
-  state = train_step.create_state(model, optimizer, constants, config)
-  batches = TrainBatches(subject, split.train, seed=config.seed, batch_size=train.batch_size,
-                         window_steps=config.audio.window_steps, blend_every=train.blend_every,
-                         process=jax.process_index(), num_processes=jax.process_count())
-  validation = Validation(model, constants, subject, split, config)
+  state = train_step.create_state(model, optimizer, constants, config, features.num_channels)
+  frozen, sampler = open_frozen(config, subject, split, workdir)
+  batches = TrainBatches(subject, split.train, features, seed=config.seed, batch_size=train.batch_size,
+                         blend_every=train.blend_every, sync=sampler,
+                         face_box=face_boxes(subject) if isinstance(frozen.expert, SyncNetExpert) else None,
+                         num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
+  validation = Validation(model, constants, subject, split, features, config)
   is_main = jax.process_index() == 0
 
   with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints:
@@ -131,17 +183,19 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
     summary = Summary(workdir, first_step) if is_main else None
     if is_main and depth_metrics:
       summary.scalars(0, depth_metrics)
-    state, device_constants = replicate((state, constants))
+    state, device_constants, frozen = replicate((state, constants, frozen))
     steps = {phase: train_step.make_train_step(model, optimizer, config, phase) for phase in train_step.PHASES}
 
     # ---- loop
-    with_frames = lambda step: train_step.phase_of_step(step, train) == 'blend'
-    make = lambda step: shard(batches.batch(step, with_frames(step)))
+    def make(step):
+      phase = train_step.phase_of_step(step, config)
+      return shard(batches.batch(step, with_frames='blend' in phase, with_sync='sync' in phase))
+
     bar = tqdm(total=train.num_steps, initial=first_step, unit='step', disable=not is_main, dynamic_ncols=True)
     logged_at, logged_step = time.perf_counter(), first_step
     for step, batch in zip(range(first_step, train.num_steps),
                            prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
-      state, metrics = steps[train_step.phase_of_step(step, train)](state, batch, device_constants)
+      state, metrics = steps[train_step.phase_of_step(step, config)](state, batch, device_constants, frozen)
       done = step + 1
       bar.update()
       if done % train.log_every == 0 or done == train.num_steps:
@@ -163,7 +217,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
           summary.scalars(done, {'metric/psnr_lip_val': score})
           summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
-        checkpoints.save(host_state, score)
+        # What was saved before the sync loss began has not learned from it, however near its pictures are.
+        checkpoints.save(host_state, score if not config.sync.expert or done > config.sync.start_step else BEFORE_SYNC)
         logged_at, logged_step = time.perf_counter(), done
     bar.close()
     if is_main:

@@ -1,7 +1,8 @@
 """The training step over devices. `jax.pmap` for training lives only here.
 
-A step is one of two phases, each compiled once: 'lips' trains speech → canonical lips; 'blend' adds frames that are
-composed and blended. All noise is keyed by (seed, step, position in the global batch), so the same
+A step is in a phase, each compiled once: 'lips' trains speech → canonical lips, 'blend' adds frames that are composed and
+blended, and '+sync' begins the batch with windows of consecutive frames whose mouths a frozen expert holds against speech.
+All noise is keyed by (seed, step, position in the global batch), so the same
 step is taken whatever the number of devices or processes, and again after a restart.
 """
 from collections.abc import Callable
@@ -13,12 +14,22 @@ import optax
 from ml_collections import ConfigDict
 
 from speech2lip_jax import losses
-from speech2lip_jax.data.input_pipeline import Batch
-from speech2lip_jax.models.speech2lip import Speech2Lip, SubjectConstants
+from speech2lip_jax.data import schema
+from speech2lip_jax.data.input_pipeline import Batch, composed_rows
+from speech2lip_jax.data.mel import band_frequencies
+from speech2lip_jax.models import sync_expert
+from speech2lip_jax.models.lpips import Lpips
+from speech2lip_jax.models.speech2lip import Speech2Lip, SubjectConstants, paste_windows
 from speech2lip_jax.ops import fill
 
 AXIS = 'device'
-PHASES = ('lips', 'blend')
+PHASES = ('lips', 'lips+sync', 'blend', 'blend+sync')
+
+
+class Frozen(NamedTuple):
+  """Networks that losses ask and that are never trained. expert: `Expert`, `SyncNetExpert` or None. lpips: variables or None."""
+  expert: Any = None
+  lpips: Any = None
 
 
 class TrainState(NamedTuple):
@@ -41,52 +52,99 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
   return optimizer, schedule
 
 
-def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict) -> dict[str, Any]:
-  """Initial {'params', 'batch_stats'}, a function of config.seed."""
+def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict,
+                     num_channels: int = schema.NUM_MEL_BANDS) -> dict[str, Any]:
+  """Initial {'params', 'batch_stats'}, a function of config.seed; num_channels: of the speech features."""
   geometry = model.geometry
   return model.clone(axis_name=None).init(
-      jax.random.key(config.seed), jnp.zeros((1, config.audio.window_steps, 80)), jnp.zeros(1, jnp.int32),
+      jax.random.key(config.seed), jnp.zeros((1, config.audio.window_steps, num_channels)), jnp.zeros(1, jnp.int32),
       jnp.zeros((1, geometry.height, geometry.width, 3)), jnp.eye(4)[None], constants)
 
 
 def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,
-                 config: ConfigDict) -> TrainState:
-  """The state at step 0, a function of config.seed."""
-  variables = jax.jit(lambda constants: create_variables(model, constants, config))(constants)
+                 config: ConfigDict, num_channels: int = schema.NUM_MEL_BANDS) -> TrainState:
+  """The state at step 0, a function of config.seed; num_channels: of the speech features."""
+  variables = jax.jit(lambda constants: create_variables(model, constants, config, num_channels))(constants)
   params = variables['params']
   return TrainState(jnp.int32(0), params, variables['batch_stats'], optimizer.init(params),
                     jax.tree.map(jnp.copy, params))
 
 
-def phase_of_step(step: int, train_config: ConfigDict) -> str:
-  """'lips' before config.train.blend_start_step, 'blend' from it on."""
-  return PHASES[step >= train_config.blend_start_step]
+def phase_of_step(step: int, config: ConfigDict) -> str:
+  """'blend' from config.train.blend_start_step on, 'lips' before; '+sync' from config.sync.start_step on, given an expert."""
+  phase = 'blend' if step >= config.train.blend_start_step else 'lips'
+  return f'{phase}+sync' if config.sync.expert and step >= config.sync.start_step else phase
 
 
-def _augmented_mel(audio_feat: jax.Array, keys: jax.Array, audio_config: ConfigDict) -> jax.Array:
-  def one(mel, key):
-    noise_key, gain_key = jax.random.split(key)
-    noise = audio_config.noise_std * jax.random.normal(noise_key, mel.shape)
-    return mel + noise + audio_config.gain_std * jax.random.normal(gain_key)
+def other_voice(mel: jax.Array, key: jax.Array, audio_config: ConfigDict) -> jax.Array:
+  """A mel window [T, 80] as another voice, room and microphone might give it.
+
+  Frequencies are stretched (read at f / α, α within e^±voice_warp), a smooth equaliser and a gain are added.
+  """
+  warp_key, tilt_key, gain_key = jax.random.split(key, 3)
+  bands = jnp.asarray(band_frequencies())
+  stretch = jnp.exp(audio_config.voice_warp * jax.random.uniform(warp_key, minval=-1.0))
+  place = jnp.interp(bands / stretch, bands, jnp.arange(len(bands), dtype=jnp.float32))
+  weights = jnp.maximum(0, 1 - jnp.abs(place[:, None] - jnp.arange(len(bands))))
+  knots = audio_config.voice_tilt_std * jax.random.normal(tilt_key, (5,))
+  tilt = jnp.interp(jnp.linspace(0, 4, len(bands)), jnp.arange(5.0), knots)
+  return mel @ weights.T + tilt + audio_config.voice_gain_std * jax.random.normal(gain_key)
+
+
+def augmented(audio_feat: jax.Array, keys: jax.Array, audio_config: ConfigDict) -> jax.Array:
+  """Windows [B, T, C] in training: mel of `voice_fraction` of them as another voice, and noise on all."""
+  def one(window, key):
+    noise_key, choice_key, voice_key = jax.random.split(key, 3)
+    if audio_config.features == 'mel' and audio_config.voice_fraction:
+      changed = jax.random.bernoulli(choice_key, audio_config.voice_fraction)
+      window = jnp.where(changed, other_voice(window, voice_key, audio_config), window)
+    return window + audio_config.noise_std * jax.random.normal(noise_key, window.shape)
   return jax.vmap(one)(audio_feat, keys)
 
 
 def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
-  """The loss of one device's batch: (params, batch_stats, batch, constants, key) → (loss, (named terms, batch_stats))."""
+  """The loss of one device's batch.
+
+  (params, batch_stats, batch, constants, frozen, key) → (loss, (named terms, batch_stats)).
+  """
   _, _, lip_height, lip_width = model.geometry.lip_box
   num_pixels = lip_height * lip_width
   weights = config.loss
 
-  def lip_loss(variables, batch: Batch, audio_feat, keys, constants):
-    if config.train.lip_pixels:
-      pick = lambda key: jax.random.randint(key, (config.train.lip_pixels,), 0, num_pixels)
-      pixels = jax.vmap(pick)(keys)
+  def painted(variables, batch: Batch, audio_feat, keys, rows, pixels, constants):
+    """Colours [n, P, 3] of pixels [P] of the frames in the slice `rows`, and the true ones."""
+    shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys[rows]) if config.field.ensemble else None
+    rgb = model.apply(variables, audio_feat[rows], batch.frame_id[rows], pixels, constants, shift, method='lip_pixels')
+    return rgb, batch.rgb_lip_canonical[rows].reshape(-1, num_pixels, 3)[:, pixels] / 255.0
+
+  def single_pixels(key):
+    """The pixels [P] of a step's frames: a random part of them, or all."""
+    if not 0 < config.train.lip_pixels < num_pixels:
+      return jnp.arange(num_pixels)
+    return jax.random.choice(key, num_pixels, (config.train.lip_pixels,), replace=False)
+
+  def lip_terms(variables, batch: Batch, audio_feat, keys, step_key, constants, frozen: Frozen):
+    num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
+    pixel_key, phase_key = jax.random.split(step_key)
+    rgb, target = painted(variables, batch, audio_feat, keys, slice(num_window_frames, None), single_pixels(pixel_key), constants)
+    error = jnp.mean(jnp.square(rgb - target), (1, 2))
+    if not num_window_frames:
+      return {'lip': jnp.mean(error)}
+    rows, expert = slice(num_window_frames), frozen.expert
+    if batch.sync.frames is None:  # looks at lips alone: at its lattice's pixels, which are also those of the lip loss
+      phase_yx = jax.random.randint(phase_key, (2,), 0, expert.stride)
+      pixels = sync_expert.lattice_pixels((lip_height, lip_width), expert.stride, phase_yx)
+      rgb, target = painted(variables, batch, audio_feat, keys, rows, pixels, constants)
+      mouth = expert.embed_mouth(expert.pictures_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels))[:, 0]
     else:
-      pixels = jnp.broadcast_to(jnp.arange(num_pixels), (len(batch.frame_id), num_pixels))
-    shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys) if config.field.ensemble else None
-    rgb = model.apply(variables, audio_feat, batch.frame_id, pixels, constants, shift, method='lip_pixels')
-    target = jnp.take_along_axis(batch.rgb_lip_canonical.reshape(-1, num_pixels, 3), pixels[..., None], 1) / 255.0
-    return losses.mean_squared_error(rgb, target)
+      rgb, target = painted(variables, batch, audio_feat, keys, rows, jnp.arange(num_pixels), constants)
+      frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
+      composition = model.apply(variables, rgb.reshape(-1, lip_height, lip_width, 3), *frames,
+                                model.apply(variables, constants, method='depth'), method='compose')
+      faces = paste_windows(frames.rgb_face_observed, composition.merged, composition.origin)
+      mouth = expert.embed_faces(faces, batch.sync.face_box)
+    error = jnp.concatenate([jnp.mean(jnp.square(rgb - target), (1, 2)), error])
+    return {'lip': jnp.mean(error), 'sync': losses.contrastive_sync(mouth, batch.sync.speech, config.sync.negative_weight)}
 
   def black_holes(keys):
     """[B, wh, ww] bool: holes in `hole_fraction` of the windows, to be filled by Blend-Net."""
@@ -96,23 +154,33 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
       return hole & jax.random.bernoulli(chance_key, config.blend.hole_fraction)
     return jax.vmap(one)(keys)
 
-  def frame_terms(variables, batch: Batch, audio_feat, keys, constants):
-    every = config.train.blend_every
+  def frame_terms(variables, batch: Batch, audio_feat, keys, constants, frozen: Frozen):
+    num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
+    rows = composed_rows(len(batch.frame_id), num_window_frames, config.train.blend_every)
     rgb_face, poses = batch.frames.rgb_face_observed / 255.0, batch.frames.observed_from_canonical
     (composition, blended), updated = model.apply(
-        variables, audio_feat[::every], batch.frame_id[::every], rgb_face, poses, constants, train=True,
-        hole=black_holes(keys[::every]), mutable=['batch_stats'])
-    return {'frame': losses.mean_squared_error(blended, composition.observed)}, updated['batch_stats']
+        variables, audio_feat[rows], batch.frame_id[rows], rgb_face, poses, constants, train=True,
+        hole=black_holes(keys[rows]), mutable=['batch_stats'])
+    terms = {'frame': losses.mean_squared_error(blended, composition.observed)}
+    if weights.perceptual_weight:
+      if frozen.lpips is None:
+        terms['perceptual'] = losses.edge_distance(blended, composition.observed)
+      else:
+        terms['perceptual'] = jnp.mean(Lpips().apply(frozen.lpips, blended, composition.observed)[0])
+    return terms, updated['batch_stats']
 
-  def loss_fn(params, batch_stats, batch: Batch, constants: SubjectConstants, step_key):
-    keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(batch.sample_id)
-    noise_keys, pixel_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    hole_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+  def loss_fn(params, batch_stats, batch: Batch, constants: SubjectConstants, frozen: Frozen, step_key):
+    sample_key, shared_key = jax.random.split(step_key)
+    keys = jax.vmap(lambda i: jax.random.fold_in(sample_key, i))(batch.sample_id)
+    noise_keys, shift_keys, hole_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
     variables = {'params': params, 'batch_stats': batch_stats}
-    audio_feat = _augmented_mel(batch.audio_feat, noise_keys, config.audio)
-    terms = {'lip': lip_loss(variables, batch, audio_feat, pixel_keys, constants)}
-    if phase == 'blend':
-      frame, batch_stats = frame_terms(variables, batch, audio_feat, hole_keys, constants)
+    audio_feat = augmented(batch.audio_feat, noise_keys, config.audio)
+    if 'sync' in phase:  # what comes late or early is heard in clean speech; noise of its own on each frame would hide it
+      num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech)
+      audio_feat = jnp.concatenate([batch.audio_feat[:num_window_frames], audio_feat[num_window_frames:]])
+    terms = lip_terms(variables, batch, audio_feat, shift_keys, shared_key, constants, frozen)
+    if 'blend' in phase:
+      frame, batch_stats = frame_terms(variables, batch, audio_feat, hole_keys, constants, frozen)
       terms |= frame
     total = sum(weights[f'{name}_weight'] * term for name, term in terms.items())
     return total, (terms | {'total': total}, batch_stats)
@@ -122,16 +190,16 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
 
 def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict, phase: str
                     ) -> Callable:
-  """The pmapped step (state, batch, constants) → (state, metrics); state and constants replicated, batch sharded.
+  """The pmapped step (state, batch, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
 
   Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated.
   """
   loss_fn = make_loss(model, config, phase)
 
-  def step(state: TrainState, batch: Batch, constants: SubjectConstants):
+  def step(state: TrainState, batch: Batch, constants: SubjectConstants, frozen: Frozen):
     step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (_, (terms, batch_stats)), gradients = gradient_fn(state.params, state.batch_stats, batch, constants, step_key)
+    (_, (terms, batch_stats)), gradients = gradient_fn(state.params, state.batch_stats, batch, constants, frozen, step_key)
     gradients, terms, batch_stats = jax.lax.pmean((gradients, terms, batch_stats), AXIS)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from speech2lip_jax.data import dataset, input_pipeline, schema
+from speech2lip_jax.data.features import MelFeatures
 from speech2lip_jax.errors import InputError
 from tests.toy_subject import write_toy_subject
 
@@ -69,7 +70,7 @@ def test_processes_share_one_global_batch(folder):
   subject = dataset.load_subject(folder)
   split = dataset.split_frames(subject, data_config())
   make = lambda process, count: input_pipeline.TrainBatches(
-      subject, split.train, seed=1, batch_size=16, window_steps=16, blend_every=4, process=process,
+      subject, split.train, MelFeatures(subject, 16), seed=1, batch_size=16, blend_every=4, process=process,
       num_processes=count).batch(7, with_frames=True)
   whole, halves = make(0, 1), [make(0, 2), make(1, 2)]
   for name in ('sample_id', 'frame_id', 'audio_feat', 'rgb_lip_canonical'):

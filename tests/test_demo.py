@@ -89,5 +89,5 @@ def test_mistakes_are_one_line(tmp_path):
   with pytest.raises(InputError, match='--size 66'):
     demo.run(tmp_path / 'new', size=66)
   with pytest.raises(InputError, match='no such file'):
-    demo.find_landmark_model(str(tmp_path / 'none.task'))
+    landmarks.model_at_hand(str(tmp_path / 'none.task'))
   assert not (tmp_path / 'new').exists()

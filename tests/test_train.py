@@ -17,6 +17,7 @@ from scipy.io import wavfile
 from configs import default, smoke
 from speech2lip_jax import evaluate, predict, render, train, train_step
 from speech2lip_jax.data import dataset, input_pipeline
+from speech2lip_jax.data.features import MelFeatures
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.subject_model import build_model, subject_constants
 from tests.toy_subject import write_toy_subject
@@ -62,14 +63,14 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   model = build_model(subject, config, axis_name=train_step.AXIS)
   optimizer, _ = train_step.make_optimizer(config.train)
   state = train_step.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
-  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, window_steps=16,
+  batch = input_pipeline.TrainBatches(subject, split.train, MelFeatures(subject, 16), seed=0, batch_size=16,
                                       blend_every=2).batch(5, with_frames=True)
   step = train_step.make_train_step(model, optimizer, config, 'blend')
 
   def take(num_devices):
     copies = lambda tree: jax.tree.map(lambda x: np.broadcast_to(x, (num_devices, *np.shape(x))), tree)
     slices = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
-    new_state, metrics = step(copies(state), slices, copies(constants))
+    new_state, metrics = step(copies(state), slices, copies(constants), train_step.Frozen())
     return jax.tree.map(lambda x: np.asarray(x)[0], (new_state, metrics))
 
   (one, one_metrics), (eight, eight_metrics) = take(1), take(8)
@@ -92,10 +93,11 @@ def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(fold
   model = build_model(subject, config)
   optimizer, _ = train_step.make_optimizer(config.train)
   state = train_step.create_state(model, optimizer, constants, config)
-  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, window_steps=16,
+  batch = input_pipeline.TrainBatches(subject, split.train, MelFeatures(subject, 16), seed=0, batch_size=16,
                                       blend_every=2).batch(0, with_frames=False)
   loss = train_step.make_loss(model, config, 'lips')
-  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch, constants, jax.random.key(0))
+  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch, constants, train_step.Frozen(),
+                                                            jax.random.key(0))
   for path, gradient in jax.tree.leaves_with_path((gradients['lip_field'], gradients['audio_net'])):
     assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
 
@@ -185,7 +187,7 @@ def test_two_processes_take_the_steps_of_one(folder, tmp_path):
 
 
 def test_another_config_in_a_workdir_is_refused_by_field(folder, workdir):
-  with pytest.raises(InputError, match=r'config.train.learning_rate=0.001, now 0.5'):
+  with pytest.raises(InputError, match=r'config.train.learning_rate=0.002, now 0.5'):
     train.train_and_evaluate(smoke_config(folder, learning_rate=0.5), str(workdir))
 
 
@@ -202,7 +204,8 @@ def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_pat
   record = evaluate.evaluate(trained, tmp_path)
   assert record == json.loads((tmp_path / 'metrics.json').read_text())
   assert record['num_frames'] == len(trained.split.test)
-  assert set(record['baselines']) == {'without_blend_net', 'oracle', 'mean_lips', 'nearest', 'nearest_8_mean'}
+  assert set(record['baselines']) == {'truth', 'without_blend_net', 'oracle', 'mean_lips', 'nearest', 'nearest_8_mean'}
+  assert record['sync_conf0'] is None and '--judge' in record['reasons']['sync_conf0']
   assert record['baselines']['oracle']['psnr_lip'] > 45
   assert record['baselines']['oracle']['psnr_lip'] > record['baselines']['mean_lips']['psnr_lip'] + 10
   assert (tmp_path / 'strips.png').is_file()

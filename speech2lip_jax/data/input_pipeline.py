@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speech2lip_jax.data.dataset import Subject, subject_mel_windows
+from speech2lip_jax.data import schema
+from speech2lip_jax.data.dataset import Subject
+from speech2lip_jax.data.features import SpeechFeatures
 
 
 class Frames(NamedTuple):
@@ -21,17 +23,37 @@ class Frames(NamedTuple):
   observed_from_canonical: np.ndarray
 
 
+class SyncWindows(NamedTuple):
+  """Speech for the windows of 5 consecutive frames that a batch begins with. V: windows; E: length of an embedding.
+
+  speech: [V, 1 + K, E] float32, the expert's embeddings of a window's own speech and of K other times of its clip. frames:
+  `Frames` of the 5·V frames and face_box: [5·V, 4] float32 (top, left, bottom, right) pixels, for an expert that looks at faces;
+  None otherwise.
+  """
+  speech: np.ndarray
+  frames: Frames | None
+  face_box: np.ndarray | None
+
+
 class Batch(NamedTuple):
-  """One process's share of a step. B: frames; the frames to compose are every `blend_every`-th of them.
+  """One process's share of a step, device after device. B: frames; `composed_rows` are composed.
 
   sample_id: [B] int32, position in the global batch (seeds each frame's noise). frame_id: [B] int32.
-  audio_feat: [B, T, 80] float32. rgb_lip_canonical: [B, h, w, 3] uint8. frames: `Frames` or None.
+  audio_feat: [B, T, C] float32. rgb_lip_canonical: [B, h, w, 3] uint8. frames: `Frames` or None.
+  sync: `SyncWindows` or None; with it every device's share begins with whole windows.
   """
   sample_id: np.ndarray
   frame_id: np.ndarray
   audio_feat: np.ndarray
   rgb_lip_canonical: np.ndarray
   frames: Frames | None
+  sync: SyncWindows | None
+
+
+def composed_rows(share: int, num_window_frames: int, blend_every: int) -> np.ndarray:
+  """Which frames of a device's share are composed, [share // blend_every]: evenly spaced behind those of the windows."""
+  count = share // blend_every
+  return num_window_frames + (share - num_window_frames) * np.arange(count) // count
 
 
 def frame_ids_of_step(frame_ids: np.ndarray, seed: int, step: int, batch_size: int) -> np.ndarray:
@@ -52,26 +74,79 @@ def make_frames(subject: Subject, poses: np.ndarray, frame_ids: np.ndarray) -> F
   return Frames(np.ascontiguousarray(subject.frames[frame_ids]), poses[frame_ids])
 
 
+class SyncSampler:
+  """Picks the windows of a step and the speech to hold against them."""
+
+  def __init__(self, speech: np.ndarray, runs: list[np.ndarray], num_windows: int, num_negatives: int, max_shift: int, seed: int):
+    """speech: [N, E], row n the embedding of the 5 frames from n on. runs: the first frames [n] that may be used, a run for
+    each stretch of consecutive ones; speech is compared within a run. max_shift: frames."""
+    self.num_windows, self._speech, self._num_negatives, self._max_shift = num_windows, speech, num_negatives, max_shift
+    self._firsts = np.concatenate(runs)
+    self._begin = np.concatenate([np.full(len(run), run[0]) for run in runs])
+    self._end = np.concatenate([np.full(len(run), run[-1]) for run in runs])
+    self._seed = seed
+
+  def windows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """First frames [V] of a step's windows over all devices, and their speech [V, 1 + K, E]."""
+    random = np.random.default_rng((self._seed, step, 1))  # 1: another stream than the order of the frames
+    rows = random.choice(len(self._firsts), self.num_windows)
+    first = self._firsts[rows]
+    shift = random.integers(2, self._max_shift + 1, (len(rows), self._num_negatives)) * random.choice([-1, 1], (len(rows), 1))
+    begin, end = self._begin[rows, None], self._end[rows, None]
+    other = first[:, None] + shift
+    other = np.where((other < begin) | (other > end), first[:, None] - shift, other)
+    other = np.clip(other, begin, end)  # a run shorter than the shift: `losses.contrastive_sync` lets near speech count less
+    return first, self._speech[np.concatenate([first[:, None], other], 1)]
+
+
 class TrainBatches:
   """Makes the batch of any step for one process of `num_processes`."""
 
-  def __init__(self, subject: Subject, frame_ids: np.ndarray, *, seed: int, batch_size: int, window_steps: int,
-               blend_every: int, process: int = 0, num_processes: int = 1):
-    self._subject, self._frame_ids, self._seed, self._batch_size = subject, frame_ids, seed, batch_size
-    self._window_steps, self._blend_every = window_steps, blend_every
-    share = batch_size // num_processes
-    self._slice = slice(process * share, (process + 1) * share)
+  def __init__(self, subject: Subject, frame_ids: np.ndarray, features: SpeechFeatures, *, seed: int, batch_size: int,
+               blend_every: int, sync: SyncSampler | None = None, face_box: np.ndarray | None = None,
+               num_devices: int | None = None, process: int = 0, num_processes: int = 1):
+    """sync: where the windows of `batch(with_sync=True)` come from. face_box: [N, 4], for an expert that looks at faces.
+    num_devices: of all processes; one each if not given."""
+    self._subject, self._frame_ids, self._features, self._seed = subject, frame_ids, features, seed
+    self._batch_size, self._blend_every, self._sync, self._face_box = batch_size, blend_every, sync, face_box
+    self._num_devices, self._process, self._num_processes = num_devices or num_processes, process, num_processes
     self._poses = subject.observed_from_canonical
 
-  def batch(self, step: int, with_frames: bool) -> Batch:
-    """The batch of a step; `with_frames` adds the frames to compose."""
-    ids = frame_ids_of_step(self._frame_ids, self._seed, step, self._batch_size)[self._slice]
+  def _share(self, count: int) -> slice:
+    """This process's part of `count` things that are laid out device after device."""
+    share = count // self._num_processes
+    return slice(self._process * share, (self._process + 1) * share)
+
+  def batch(self, step: int, with_frames: bool, with_sync: bool = False) -> Batch:
+    """The batch of a step; `with_frames` adds the frames to compose, `with_sync` begins it with windows.
+
+    The windows take the places of the last of the step's frames. A frame's sample id does not depend on the devices.
+    """
+    ids = frame_ids_of_step(self._frame_ids, self._seed, step, self._batch_size)
+    num_window_frames, sync = 0, None
+    if with_sync:
+      first, speech = self._sync.windows(step)
+      num_window_frames = schema.SYNC_FRAMES * len(first)
+      window_ids = (first[:, None] + np.arange(schema.SYNC_FRAMES)).reshape(-1)
+      ids = np.concatenate([window_ids, ids[:self._batch_size - num_window_frames]])
+      mine = window_ids[self._share(num_window_frames)]
+      faces = (make_frames(self._subject, self._poses, mine), self._face_box[mine]) if self._face_box is not None else (None, None)
+      sync = SyncWindows(speech[self._share(len(first))], *faces)
+    of_windows, of_singles = np.split(np.arange(self._batch_size), [num_window_frames])
+    by_device = [part.reshape(self._num_devices, -1) for part in (of_windows, of_singles)]
+    by_device = np.concatenate(by_device, 1)
+    sample_id = by_device.reshape(-1)[self._share(self._batch_size)]
+    ids = ids[sample_id]
+    share = self._batch_size // self._num_devices
+    rows = composed_rows(share, num_window_frames // self._num_devices, self._blend_every)
+    composed = ids.reshape(-1, share)[:, rows].reshape(-1)
     return Batch(
-        sample_id=np.arange(self._slice.start, self._slice.stop, dtype=np.int32),
+        sample_id=sample_id.astype(np.int32),
         frame_id=ids.astype(np.int32),
-        audio_feat=subject_mel_windows(self._subject, ids, self._window_steps),
+        audio_feat=self._features.subject_windows(ids),
         rgb_lip_canonical=np.ascontiguousarray(self._subject.rgb_lip_canonical[ids]),
-        frames=make_frames(self._subject, self._poses, ids[::self._blend_every]) if with_frames else None)
+        frames=make_frames(self._subject, self._poses, composed) if with_frames else None,
+        sync=sync)
 
 
 def prefetch(make: Callable[[int], Any], items: range, ahead: int) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from speech2lip_jax.data.schema import FPS, MEL_STEPS_PER_SECOND, NUM_MEL_BANDS,
 _WINDOW = 800
 _HOP = SAMPLE_RATE // MEL_STEPS_PER_SECOND
 _PRE_EMPHASIS = 0.97
+_LEAST_RANGE = 0.5  # of the steps' means, mel units of 12.5 dB, where there is speech
 
 
 @functools.lru_cache(maxsize=8)
@@ -36,6 +37,30 @@ def log_mel(wav: np.ndarray, fmin: float = 55.0, fmax: float = 7600.0) -> np.nda
   spectrum = librosa.stft(emphasised, n_fft=_WINDOW, hop_length=_HOP, win_length=_WINDOW, pad_mode='constant')
   decibels = 20 * np.log10(np.maximum(1e-5, filter_bank(fmin, fmax) @ np.abs(spectrum))) - 20
   return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T.astype(np.float32)
+
+
+def mean_spectrum(mel: np.ndarray) -> tuple[np.ndarray, int]:
+  """Mean of a recording's loud steps, band by band: what microphone, room and voice have in common.
+
+  Loud: above 0.4 of the way from the 5th to the 95th percentile of the steps' means, and that far apart as speech is from pauses.
+
+  mel: [M, 80] float32 −4 … 4.
+
+  Returns:
+    [80] float32, and how many steps are loud: 0 in even noise or silence, where the mean is 0.
+  """
+  loudness = mel.mean(1)
+  low, high = np.percentile(loudness, (5, 95))
+  if high - low < _LEAST_RANGE:
+    return np.zeros(NUM_MEL_BANDS, np.float32), 0
+  loud = mel[loudness >= low + 0.4 * (high - low)]
+  return loud.mean(0), len(loud)
+
+
+def band_frequencies(fmin: float = 55.0, fmax: float = 7600.0) -> np.ndarray:
+  """Centres of the bands, Hz, [80] float32."""
+  import librosa  # Slow to import, and needed for sound only.
+  return librosa.mel_frequencies(NUM_MEL_BANDS + 2, fmin=fmin, fmax=fmax)[1:-1].astype(np.float32)
 
 
 def mel_crop(mel: np.ndarray, start_frame: int, num_steps: int = 16) -> np.ndarray:

@@ -34,6 +34,8 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 MEL_STEPS_PER_SECOND = 80
 NUM_MEL_BANDS = 80
 NUM_LANDMARKS = 478
+SYNC_FRAMES = 5  # frames of a window that a sync expert looks at: 200 ms
+SYNC_MEL_STEPS = 16  # and its mel steps
 
 
 class LipBox(NamedTuple):

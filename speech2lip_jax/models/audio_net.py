@@ -1,4 +1,4 @@
-"""AudioNet: a window of audio features → one vector (reference program)."""
+"""A window of audio features → one vector: AudioNet of the reference program, and a residual network that hears more."""
 import flax.linen as nn
 import jax
 
@@ -32,4 +32,28 @@ class AudioNet(nn.Module):
     for i, width in enumerate(widths):
       h = nn.leaky_relu(nn.Conv(width, (3,), strides=2, padding=1, name=f'conv_{i}')(h), 0.02)
     h = nn.leaky_relu(nn.Dense(64, name='dense_0')(h[:, 0]), 0.02)
+    return nn.Dense(self.num_features, name='dense_1')(h)
+
+
+class ResidualAudioNet(nn.Module):
+  """A strided convolution, residual blocks of growing reach, layer norms, and all steps into a dense layer.
+
+  Attributes:
+    num_features: length of the result.
+    width: channels.
+  """
+  num_features: int = 64
+  width: int = 64
+
+  @nn.compact
+  def __call__(self, audio_feat: jax.Array) -> jax.Array:
+    """Returns [B, num_features] float32. audio_feat: [B, T, C] float32 window centred on the frame."""
+    h = nn.Conv(self.width, (5,), strides=2, padding=2, name='conv')(audio_feat)
+    for i, dilation in enumerate((1, 2, 4)):
+      inner = nn.gelu(nn.LayerNorm(name=f'norm_{i}_in')(h))
+      inner = nn.Conv(self.width, (3,), kernel_dilation=dilation, padding=dilation, name=f'conv_{i}')(inner)
+      inner = nn.gelu(nn.LayerNorm(name=f'norm_{i}_out')(inner))
+      h = h + nn.Conv(self.width, (1,), name=f'mix_{i}')(inner)
+    h = nn.gelu(nn.LayerNorm(name='norm')(h)).reshape(len(h), -1)
+    h = nn.gelu(nn.LayerNorm(name='norm_dense')(nn.Dense(64, name='dense_0')(h)))
     return nn.Dense(self.num_features, name='dense_1')(h)

@@ -1,4 +1,4 @@
-"""The lip field f(x, a, t) → rgb (Eq. 1) and its continuous sampling in training (Eq. 2)."""
+"""The lip field f(x, a, t) → rgb (Eq. 1), as a product and as the reference program has it, and its continuous sampling (Eq. 2)."""
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -44,7 +44,7 @@ class LipField(nn.Module):
     """Returns rgb [B, P, 3] float32, meant as 0..1 but not clamped.
 
     Args:
-      coords: [B, P, 2] float32 (x, y), 0..1 across the lip box.
+      coords: [B, P, 2] float32 (x, y), 0..1 across the lip box, or [P, 2], the same in all frames.
       audio: [B, A] float32, one vector per frame.
       frame_index: [B] raw frame number; read only with `use_time`.
     """
@@ -71,6 +71,37 @@ class LipField(nn.Module):
       else:
         h = nn.relu(nn.Dense(self.width, name=f'hidden_{i}')(h))
     return nn.Dense(3, name='rgb')(h)
+
+
+class ProductLipField(nn.Module):
+  """f(x, a, t) = Σₖ gₖ(x) hₖ(a, t): places and speech meet in a sum of `rank` products.
+
+  Both factors are networks, so the field is as continuous in x as one network of both. But g is asked once for all frames, and a
+  frame costs rank · 3 products a pixel: whole lip images of many frames make a training step.
+
+  Attributes:
+    width: units of a hidden layer of g; h has twice as many.
+    depth: hidden layers of g.
+    rank: number of products.
+    use_time: whether the frame index is an input.
+  """
+  width: int = 128
+  depth: int = 4
+  rank: int = 64
+  use_time: bool = False
+
+  @nn.compact
+  def __call__(self, coords: jax.Array, audio: jax.Array, frame_index: jax.Array | None = None) -> jax.Array:
+    """Returns rgb [B, P, 3] float32, nearly 0 at first; see `LipField`. coords: [P, 2], the same in all frames, or [B, P, 2]."""
+    g = encoding.encode_position(coords)
+    for i in range(self.depth):
+      g = nn.gelu(nn.Dense(self.width, name=f'place_{i}')(g))
+    g = nn.Dense(3 * self.rank, name='place_out')(g).reshape(*g.shape[:-1], 3, self.rank)
+    if self.use_time:
+      audio = jnp.concatenate([audio, encoding.encode_time(frame_index)], -1)
+    h = nn.gelu(nn.Dense(2 * self.width, name='speech_0')(audio))
+    h = nn.Dense(self.rank, kernel_init=nn.initializers.normal(0.01), name='speech_out')(h)
+    return jnp.einsum('pck,bk->bpc' if g.ndim == 3 else 'bpck,bk->bpc', g, h)
 
 
 def pixel_coords(height: int, width: int) -> jax.Array:

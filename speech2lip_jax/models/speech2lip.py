@@ -11,11 +11,14 @@ from flax import linen as nn
 from ml_collections import FrozenConfigDict
 
 from speech2lip_jax.data.schema import LipBox
-from speech2lip_jax.models.audio_net import AudioNet
+from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.gamem import CanonicalDepth
-from speech2lip_jax.models.lip_field import LipField, local_ensemble, pixel_coords
+from speech2lip_jax.models.lip_field import LipField, ProductLipField, local_ensemble, pixel_coords
 from speech2lip_jax.ops import compose, fill, warp
+
+AUDIO_NETS = {'residual': ResidualAudioNet, 'strided': AudioNet}
+FIELDS = ('product', 'reference')
 
 
 class Geometry(NamedTuple):
@@ -73,20 +76,26 @@ class Speech2Lip(nn.Module):
 
   def setup(self):
     field, blend = self.config.field, self.config.blend
-    self.audio_net = AudioNet(self.config.audio.num_features)
-    self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after,
-                              use_time=field.use_time)
+    self.audio_net = AUDIO_NETS[self.config.audio.network](self.config.audio.num_features)
+    if field.kind == 'product':
+      self.lip_field = ProductLipField(width=field.width, depth=field.depth, rank=field.rank, use_time=field.use_time)
+    else:
+      self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
     self.blend_net = BlendNet(residual=blend.residual, axis_name=self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
 
-  def lip_pixels(self, audio_feat: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
-                 ensemble_shift: jax.Array | None = None) -> jax.Array:
+  def speech_code(self, audio_feat: jax.Array) -> jax.Array:
+    """The speech code a of each window: [B, T, C] → [B, num_features]."""
+    return self.audio_net(audio_feat)
+
+  def paint_pixels(self, code: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
+                   ensemble_shift: jax.Array | None = None) -> jax.Array:
     """The lip field's colours (Eq. 1) at chosen pixels of the canonical lip image.
 
     Args:
-      audio_feat: [B, T, C] speech window of each frame.
+      code: [B, num_features] speech code of each frame.
       frame_id: [B] int32, read where the field has a time input.
-      pixels: [B, P] int32 index row · w + column into the lip box.
+      pixels: [P] int32 index row · w + column into the lip box, the same in all frames.
       constants: of the subject.
       ensemble_shift: [B] in 0 … 1, the random shift of continuous sampling (Eq. 2); None evaluates pixel centres.
 
@@ -95,21 +104,28 @@ class Speech2Lip(nn.Module):
     """
     _, _, height, width = self.geometry.lip_box
     coords = pixel_coords(height, width)[pixels]
-    code = self.audio_net(audio_feat)
     evaluate = lambda at: self.lip_field(at, code, frame_id)
     if ensemble_shift is None:
       rgb = evaluate(coords)
     else:
-      rgb = local_ensemble(evaluate, coords, (height, width), ensemble_shift)
+      rgb = local_ensemble(evaluate, jnp.broadcast_to(coords, (len(code), *coords.shape)), (height, width), ensemble_shift)
     if self.config.field.residual:
       rgb = rgb + constants.rgb_lip_mean.reshape(-1, 3)[pixels]
     return rgb
 
-  def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
-    """Whole canonical lip images, [B, h, w, 3]."""
+  def lip_pixels(self, audio_feat: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
+                 ensemble_shift: jax.Array | None = None) -> jax.Array:
+    """`paint_pixels` of the speech in audio_feat [B, T, C]: [B, P, 3]."""
+    return self.paint_pixels(self.speech_code(audio_feat), frame_id, pixels, constants, ensemble_shift)
+
+  def paint(self, code: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
+    """Whole canonical lip images of speech codes [B, num_features]: [B, h, w, 3]."""
     _, _, height, width = self.geometry.lip_box
-    pixels = jnp.broadcast_to(jnp.arange(height * width), (audio_feat.shape[0], height * width))
-    return self.lip_pixels(audio_feat, frame_id, pixels, constants).reshape(-1, height, width, 3)
+    return self.paint_pixels(code, frame_id, jnp.arange(height * width), constants).reshape(-1, height, width, 3)
+
+  def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
+    """Whole canonical lip images of the speech in audio_feat [B, T, C]: [B, h, w, 3]."""
+    return self.paint(self.speech_code(audio_feat), frame_id, constants)
 
   def depth(self, constants: SubjectConstants) -> jax.Array:
     """D_c [sH, sW] with its learned correction; a constant for the networks' gradients (`head_depth` learns it)."""
@@ -165,13 +181,25 @@ class Speech2Lip(nn.Module):
       refined = refined + jnp.where(hole[..., None], jax.vmap(fill.diffuse)(rgb, ~hole), 0.0)
     return refined
 
+  def render(self, code: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
+             constants: SubjectConstants, train: bool = False, hole: jax.Array | None = None,
+             detail: jax.Array | None = None) -> tuple[Composition, jax.Array]:
+    """Speech codes [B, num_features] and frames → the composition and its blended window [B, wh, ww, 3].
+
+    detail: [B, h, w, 3], added to the painted canonical lips.
+    """
+    rgb_lip = self.paint(code, frame_id, constants)
+    if detail is not None:
+      rgb_lip = rgb_lip + detail
+    composition = self.compose(rgb_lip, rgb_face_observed, observed_from_canonical, self.depth(constants))
+    return composition, self.blend(composition.merged, train=train, hole=hole)
+
   def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
                observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False,
                hole: jax.Array | None = None) -> tuple[Composition, jax.Array]:
-    """Speech and frames → the composition and its blended window [B, wh, ww, 3]."""
-    rgb_lip = self.lips(audio_feat, frame_id, constants)
-    composition = self.compose(rgb_lip, rgb_face_observed, observed_from_canonical, self.depth(constants))
-    return composition, self.blend(composition.merged, train=train, hole=hole)
+    """`render` of the speech in audio_feat [B, T, C]."""
+    return self.render(self.speech_code(audio_feat), frame_id, rgb_face_observed, observed_from_canonical, constants,
+                       train=train, hole=hole)
 
 
 def paste_windows(rgb_face_observed: jax.Array, windows: jax.Array, origin: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ is NaN.
 """
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import pathlib
 import tempfile
@@ -58,6 +59,18 @@ def find_model(flag: str | None) -> str:
     _download_model(cache)
   _check_model('cached landmark model', str(cache))
   return str(cache)
+
+
+def model_at_hand(flag: str | None) -> str | None:
+  """As `find_model`, without downloading; None where there is no model, or no mediapipe to run it.
+
+  Raises:
+    InputError: the file named by --landmarker or $SPEECH2LIP_LANDMARKER is missing or no such model.
+  """
+  if not (flag or os.environ.get(MODEL_VARIABLE) or cached_model().is_file()):
+    return None
+  path = find_model(flag)
+  return path if importlib.util.find_spec('mediapipe') else None
 
 
 def cached_model() -> pathlib.Path:

@@ -33,9 +33,6 @@ _SIZE = flags.DEFINE_integer('size', 500,
 _CANONICAL_SCALE = flags.DEFINE_float(
     'canonical_scale', 1.0,
     'Side of the canonical image over --size, 1 ... 3: more keeps finer lips and costs its square in training.')
-_LANDMARKER = flags.DEFINE_string(
-    'landmarker', None,
-    'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy cached or downloaded once.')
 _TRACKS = flags.DEFINE_multi_string(
     'tracks', None,
     'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
@@ -51,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     raise InputError('--video is missing; pass --video talk.mp4')
   if not common_flags.OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
-  preprocess(_split(_VIDEO.value), common_flags.OUT.value, _SIZE.value, _LANDMARKER.value,
+  preprocess(_split(_VIDEO.value), common_flags.OUT.value, _SIZE.value, common_flags.LANDMARKER.value,
              _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
 
 

@@ -1,0 +1,36 @@
+"""The sync expert's recipe: minutes on two CPU cores.
+
+    speech2lip expert --subject SUBJECT --workdir EXPERT
+"""
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+  """Every field once, with its unit and range."""
+  config = ConfigDict()
+  config.seed = 0  # ≥ 0; initialisation, order of frames and augmentation follow from it
+  config.data = default.get_config().data  # the split; validation and test frames are never trained on
+  config.data.unlock()
+  config.data.part = 'all'  # of the training frames: 'all', or 'even' / 'odd' clips (4 s blocks of fewer, long clips)
+
+  config.expert = ConfigDict()
+  config.expert.num_features = 128  # length of an embedding
+  config.expert.width = 128  # channels
+  config.expert.temperature = 0.1  # of the softmax over cosines
+  config.expert.neighbour_weight = 0.25  # target weight of speech one frame off, against 1 in time
+  config.expert.blur = 0.25  # largest weight of each neighbour in a 3-tap blur of the pictures in training; 0 … 0.25
+  config.expert.mel_noise_std = 0.3  # of noise on the mel (range −4 … 4) in training
+  config.expert.mel_gain_std = 0.3  # of a constant added to a run's mel in training
+
+  config.train = ConfigDict()
+  config.train.num_steps = 400
+  config.train.num_runs = 12  # runs of consecutive frames a step, from different clips or times
+  config.train.run_frames = 30  # frames of a run
+  config.train.learning_rate = 2e-3  # peak of a warm-up and cosine schedule that ends at 0
+  config.train.warmup_steps = 40
+  config.train.weight_decay = 1e-2  # decoupled (AdamW)
+  config.train.log_every = 20  # steps
+
+  return config.lock()
