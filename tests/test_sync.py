@@ -28,9 +28,9 @@ def subject(folder):
   return dataset.load_subject(folder)
 
 
-def recipe(num_steps=120):
+def recipe(num_steps=70):
   config = expert_recipe.get_config().unlock()
-  config.train.update(num_steps=num_steps, num_runs=4, run_frames=30, warmup_steps=10)
+  config.train.update(num_steps=num_steps, num_runs=3, run_frames=24, warmup_steps=10)
   config.data.test_fraction = 0.3
   return config.lock()
 
