@@ -14,6 +14,7 @@ from speech2lip_jax.data import dataset, features, input_pipeline, schema
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.metrics import opening, sync
 from speech2lip_jax.models import sync_expert as lattice
+from speech2lip_jax.models.syncnet import SyncNet
 from speech2lip_jax.subject_model import build_model, subject_constants
 from tests.toy_subject import write_toy_subject
 
@@ -279,3 +280,19 @@ def test_another_voice_keeps_time_and_changes_the_spectrum():
   changed = np.asarray(train_step.other_voice(jnp.asarray(mel), jax.random.key(1), config))
   np.testing.assert_allclose(np.diff(changed, axis=0), np.diff(mel, axis=0), atol=1e-5)
   assert np.abs(changed - mel).max() > 0.05
+
+
+def test_an_expert_that_looks_at_faces_gets_composed_frames(subject, parts):
+  config, split, constants, model, _, state, _ = parts
+  shapes = jax.eval_shape(SyncNet().init, jax.random.key(0), jnp.zeros((1, 48, 96, 15)), jnp.zeros((1, 16, 80)))
+  faces = sync_expert.SyncNetExpert(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
+  runs = [split.train[rows[:-4]] for rows in sync_expert.runs_of(subject, split.train)]
+  sampler = input_pipeline.SyncSampler(np.zeros((subject.meta.num_frames, 512), np.float32), runs, 2, 3, 15, seed=0)
+  batch = input_pipeline.TrainBatches(
+      subject, split.train, features.MelFeatures(subject, config.audio.window_steps), seed=0, batch_size=16, blend_every=4,
+      sync=sampler, face_box=sync_expert.face_boxes(subject)).batch(5, with_frames=False, with_sync=True)
+  assert batch.sync.frames.rgb_face_observed.shape[0] == batch.sync.face_box.shape[0] == 10
+  loss = train_step.make_loss(model.clone(axis_name=None), config, 'lips+sync')
+  _, (terms, _) = jax.eval_shape(loss, state.params, state.batch_stats, batch, constants, train_step.Frozen(faces),
+                                 jax.random.key(0))
+  assert {name: term.shape for name, term in terms.items()} == {'lip': (), 'sync': (), 'total': ()}
