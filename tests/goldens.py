@@ -4,6 +4,7 @@ The folder is SPEECH2LIP_GOLDENS where that is set, otherwise tests/golden where
 ../shared/goldens/A beside the repository. Any set of the same layout serves: the tests read every size from the files.
 """
 import functools
+import json
 import os
 import pathlib
 
@@ -23,14 +24,23 @@ def _folders():
   return [_ROOT / 'tests' / 'golden', _ROOT.parent / 'shared' / 'goldens' / 'A']
 
 
+def _find(file: str) -> pathlib.Path:
+  for folder in _folders():
+    if (folder / file).is_file():
+      return folder / file
+  pytest.skip(f'{file} is in none of: {", ".join(map(str, _folders()))}')
+
+
 @functools.cache
 def load(name: str) -> dict[str, np.ndarray]:
   """Arrays of NAME.npz, float32; skips the calling test where no folder has the file."""
-  for folder in _folders():
-    if (folder / f'{name}.npz').is_file():
-      with np.load(folder / f'{name}.npz', allow_pickle=False) as arrays:
-        return dict(arrays)
-  pytest.skip(f'{name}.npz is in none of: {", ".join(map(str, _folders()))}')
+  with np.load(_find(f'{name}.npz'), allow_pickle=False) as arrays:
+    return dict(arrays)
+
+
+def load_json(name: str) -> dict[str, float]:
+  """Contents of NAME.json; skips the calling test where no folder has the file."""
+  return json.loads(_find(f'{name}.json').read_text())
 
 
 def weights(name: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,37 @@
+"""What gives away that a mouth was put into a picture. Images [H, W, 3] uint8 RGB; regions [H, W] bool; grey levels 0 … 255.
+
+The reference is the true frame that the mouth was put into. Of this project; no paper's metric.
+"""
+import numpy as np
+
+
+def edge_steps(image: np.ndarray, region: np.ndarray) -> np.ndarray:
+  """Signed steps from outside to inside across the region's edge, one row a pair of neighbouring pixels: [P, 3] float64."""
+  values, steps = image.astype(np.float64), []
+  for axis in (0, 1):
+    near, far = (np.take(region, range(start, region.shape[axis] - 1 + start), axis) for start in (0, 1))
+    sign = far.astype(int) - near
+    crossed = sign != 0
+    steps.append(np.diff(values, axis=axis)[crossed] * sign[crossed][:, None])
+  return np.concatenate(steps)
+
+
+def seam(image: np.ndarray, reference: np.ndarray, region: np.ndarray) -> tuple[float, float]:
+  """How far the region's edge stands out.
+
+  Returns:
+    levels: mean size of the step across the edge that the true frame has not, grey levels, 0 is best.
+    ratio: mean size of the steps over that of the true frame's, 1 is best; above it the edge shows, below it is washed out.
+    Both nan where the region has no edge in the picture.
+  """
+  ours, true = edge_steps(image, region), edge_steps(reference, region)
+  if not len(ours):
+    return float('nan'), float('nan')
+  true_size = np.abs(true).mean()
+  return float(np.abs(ours - true).mean()), float(np.abs(ours).mean() / true_size) if true_size else float('nan')
+
+
+def largest_change(image: np.ndarray, reference: np.ndarray, outside: np.ndarray) -> int:
+  """Largest difference of any channel over the pixels in `outside`, grey levels; 0 where nothing was touched."""
+  difference = np.abs(image.astype(np.int16) - reference)[outside]
+  return int(difference.max()) if difference.size else 0
