@@ -32,9 +32,13 @@ HEARD_AROUND = 75  # frames of a clip around those wanted, for the detector of s
 
 
 class Prediction(NamedTuple):
-  """One picture. rgb_face: [H, W, 3] uint8. mask_mouth: [H, W] bool, pixels whose C2O falls in the lip box."""
+  """One picture. rgb_face: [H, W, 3] uint8. mask_mouth: [H, W] bool, pixels whose C2O falls in the lip box.
+
+  window: (top, left, height, width) pixels, the part that was composed; of a moved head, where it was before it moved.
+  """
   rgb_face: np.ndarray
   mask_mouth: np.ndarray
+  window: tuple[int, int, int, int]
 
 
 class Predictor:
@@ -68,7 +72,7 @@ class Predictor:
   def _finish(self, composition: Composition, window, rgb_face):
     rgb = paste_windows(rgb_face, self._to_uint8(window), composition.origin)
     mask = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), composition.mask_mouth[..., None], composition.origin)
-    return rgb, mask[..., 0]
+    return rgb, mask[..., 0], composition.origin
 
   def _forward(self, variables, constants, detail, codes, frames: Frames, with_blend_net: bool):
     speech, rest, frame_id = codes
@@ -86,7 +90,7 @@ class Predictor:
 
   def _move(self, variables, constants, detail, stage: head_motion.Stage, codes, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth = self._forward(variables, constants, detail, codes, frames, True)
+    rgb_face, mask_mouth, origin = self._forward(variables, constants, detail, codes, frames, True)
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -97,7 +101,7 @@ class Predictor:
       return self._to_uint8(head_motion.fill_holes(refine, moved.rgb_face, moved.hole)), mask
 
     # One frame after another: the number of holes to fill differs, and a frame's taps take memory.
-    return jax.lax.map(one, (rgb_face, mask_mouth, frames.observed_from_canonical, motion))
+    return *jax.lax.map(one, (rgb_face, mask_mouth, frames.observed_from_canonical, motion)), origin
 
   def _batches(self, num_frames: int, make) -> Iterator[Prediction]:
     """make(rows) → a pmapped function and its arguments; the last batch is padded, and the padding dropped."""
@@ -114,11 +118,10 @@ class Predictor:
     if pending is not None:
       yield from self._unpack(*pending)
 
-  @staticmethod
-  def _unpack(result, count: int) -> Iterator[Prediction]:
-    rgb, mask = (np.asarray(x).reshape(-1, *x.shape[2:]) for x in result)
+  def _unpack(self, result, count: int) -> Iterator[Prediction]:
+    rgb, mask, origin = (np.asarray(x).reshape(-1, *x.shape[2:]) for x in result)
     for i in range(count):
-      yield Prediction(rgb[i], mask[i])
+      yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window))
 
   def codes(self, audio_feat: np.ndarray | Windows) -> np.ndarray:
     """The speech code of each window: [n, T, C] → [n, num_features] float32."""

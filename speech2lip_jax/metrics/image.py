@@ -13,8 +13,9 @@ _SSIM_CONSTANTS = (0.01 * 255)**2, (0.03 * 255)**2
 
 def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None) -> float:
   """Peak signal-to-noise ratio over the mask's pixels (all without a mask), dB; 100 where nothing differs."""
-  difference = image.astype(np.float64) - reference
-  error = np.mean(np.square(difference if mask is None else difference[mask]))
+  if mask is not None:
+    image, reference = image[mask], reference[mask]
+  error = cv2.norm(image, reference, cv2.NORM_L2SQR) / image.size
   return float(10 * np.log10(255**2 / error)) if error > 0 else PSNR_OF_IDENTICAL
 
 

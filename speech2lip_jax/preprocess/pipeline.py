@@ -25,9 +25,6 @@ from speech2lip_jax.errors import InputError
 VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
 
-_VIDEO = flags.DEFINE_multi_string(
-    'video', None,
-    'Video files of one person speaking, with sound: comma-separated, patterns allowed; the flag may repeat.')
 _SIZE = flags.DEFINE_integer('size', 500,
                              f'Side of the square face frames, pixels: at least {MIN_SIZE}, a multiple of 4.')
 _CANONICAL_SCALE = flags.DEFINE_float(
@@ -44,11 +41,11 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise InputError(
         f'unexpected argument {argv[1]!r}; several videos go into one flag: --video a.mp4,b.mp4, patterns in quotes')
-  if not _VIDEO.value:
+  if not common_flags.VIDEO.value:
     raise InputError('--video is missing; pass --video talk.mp4')
   if not common_flags.OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
-  preprocess(_split(_VIDEO.value), common_flags.OUT.value, _SIZE.value, common_flags.LANDMARKER.value,
+  preprocess(_split(common_flags.VIDEO.value), common_flags.OUT.value, _SIZE.value, common_flags.LANDMARKER.value,
              _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
 
 
