@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
   config.data.test_every = 6  # clips; clip 6, 12, 18 … in name order are test
   config.data.test_fraction = 0.1  # of all frames, for split 'tail'; 0 … 0.5
   config.data.val_fraction = 0.06  # of the training part, kept out of training to pick the best checkpoint; 0 … 0.5
+  config.data.max_train_seconds = 0.0  # the first so many seconds of the training part are used, as if there were no more; 0: all
   config.data.num_val_frames = 64  # validation frames looked at in each round, evenly spaced
   config.data.prefetch = 2  # batches made ahead by the loader thread, ≥ 1
 
@@ -40,7 +41,8 @@ def get_config() -> ConfigDict:
   config.silence.ramp = 0.2  # s that closing and opening take, outside of lead and hold; 0 … 5
 
   config.field = ConfigDict()
-  config.field.kind = 'product'  # Σ g(x) h(a, t), asked once for all frames; or 'reference', one network of x, a and t
+  config.field.kind = 'product'  # Σ g(x) h(a, t), asked once for all frames; or 'reference', one network of x, a and t;
+  # or 'decoder', no implicit function but convolutions that make the whole lip image, at its own pixels only
   config.field.width = 128  # units of a hidden layer; the reference program has 256
   config.field.depth = 4  # hidden layers; the reference program has 8
   config.field.rank = 64  # products of kind 'product'
@@ -51,6 +53,7 @@ def get_config() -> ConfigDict:
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
 
   config.compose = ConfigDict()
+  config.compose.sampling = 'grid'  # a canonical lip image is painted and read at C2O; 'direct': the field is asked there
   config.compose.feather = 0.06  # width of the soft rim inside the lip box, of the box's width
   config.compose.num_inverse_steps = 8  # fixed-point steps of C2O
 

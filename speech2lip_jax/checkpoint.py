@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
+from configs import default
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.train_step import TrainState
 
@@ -97,7 +98,7 @@ def claim_workdir(workdir: os.PathLike | str, config: ConfigDict) -> None:
 
 
 def read_config(workdir: os.PathLike | str) -> ConfigDict:
-  """The config that a workdir was made with.
+  """The config that a workdir was made with; fields that were added since then are at their defaults.
 
   Raises:
     InputError: the folder is no workdir.
@@ -105,7 +106,13 @@ def read_config(workdir: os.PathLike | str) -> ConfigDict:
   path = pathlib.Path(workdir, 'config.json')
   if not path.is_file():
     raise InputError(f'{workdir}: not a training workdir (no config.json); make one with: speech2lip train --workdir {workdir}')
-  return ConfigDict(json.loads(path.read_text())).lock()
+  config = ConfigDict(json.loads(path.read_text()))
+  for name, value in _flat(default.get_config()):
+    section, _, field = name.rpartition('.')
+    place = config[section] if section else config
+    if field not in place:
+      place[field] = value
+  return config.lock()
 
 
 def _flat(config: ConfigDict, prefix: str = ''):

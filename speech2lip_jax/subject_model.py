@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from speech2lip_jax.data.dataset import Subject, mean_lips
 from speech2lip_jax.errors import InputError
-from speech2lip_jax.models.speech2lip import AUDIO_NETS, FIELDS, Geometry, Speech2Lip, SubjectConstants
+from speech2lip_jax.models.speech2lip import AUDIO_NETS, FIELDS, SAMPLINGS, Geometry, Speech2Lip, SubjectConstants
 from speech2lip_jax.ops import warp
 
 BLEND_STRIDE = 4  # Blend-Net halves its picture twice
@@ -65,6 +65,12 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
     raise InputError(f'config.audio.window_steps={config.audio.window_steps}: must be 16, 32 or 64')
   if config.audio.network not in AUDIO_NETS:
     raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
-  if config.field.kind not in FIELDS:
-    raise InputError(f'config.field.kind={config.field.kind!r} is not known; one of {", ".join(map(repr, FIELDS))}')
+  for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS)):
+    if value not in known:
+      raise InputError(f'config.{name}={value!r} is not known; one of {", ".join(map(repr, known))}')
+  if config.field.kind == 'decoder':  # it knows no place between pixels, and no time
+    for name, value, wanted in (('compose.sampling', config.compose.sampling, 'grid'),
+                                ('field.ensemble', config.field.ensemble, False), ('field.use_time', config.field.use_time, False)):
+      if value != wanted:
+        raise InputError(f"config.{name}={value!r}: must be {wanted!r} with config.field.kind='decoder', which paints pixels alone")
   return Speech2Lip(FrozenConfigDict(config), subject_geometry(subject, config), axis_name)

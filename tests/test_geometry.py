@@ -181,7 +181,8 @@ def test_pasting_a_frames_own_canonical_lips_returns_the_frame():
   canonical = warp.sample_image(frame, forward, 'bicubic', 'border')
   lips = canonical[_BOX.top:_BOX.top + _BOX.height, _BOX.left:_BOX.left + _BOX.width]
   coords = warp.canonical_coords(_pixels(), depth, pose, _FOCAL)
-  merged, mask = compose.compose_lips(lips, frame, coords, (_BOX.top, _BOX.left), 4.0)
+  merged = compose.merge_lips(compose.read_lips(lips, coords, _BOX), frame, coords, _BOX, 4.0)
+  mask = compose.lip_mask(coords, (_BOX.height, _BOX.width), (_BOX.top, _BOX.left), 4.0)
   mouth = compose.mouth_region(coords, _BOX)
   assert (np.asarray(mask)[~np.asarray(mouth)] == 0).all() and np.asarray(mouth).sum() > 300 and mask.max() == 1
   np.testing.assert_array_equal(np.asarray(merged)[~np.asarray(mouth)], frame[~np.asarray(mouth)])
@@ -205,7 +206,7 @@ def test_composition_of_a_batch_equals_its_samples():
 
   def compose_one(lips, frame, pose):
     coords = warp.canonical_coords(_pixels(), depth, pose, _FOCAL)
-    return compose.compose_lips(lips, frame, coords, (_BOX.top, _BOX.left), 3.0)[0]
+    return compose.merge_lips(compose.read_lips(lips, coords, _BOX), frame, coords, _BOX, 3.0)
 
   batch = jax.jit(jax.vmap(compose_one))(lips, frames, poses)
   for merged, sample in zip(batch, zip(lips, frames, poses)):

@@ -74,10 +74,11 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
   """Splits a subject's frames by clip or by time, as `config.data` says; the validation part comes out of training.
 
   By clip: clips test_every, 2·test_every … in order are test, validation clips are evenly spaced among the rest. By
-  time: the last test_fraction of all frames is test, the last val_fraction of the rest is validation.
+  time: the last test_fraction of all frames is test, the last val_fraction of the rest is validation. Of what is left for
+  training the first max_train_seconds are taken; validation and test do not depend on it.
 
   Raises:
-    InputError: the split's name is unknown, or a part would be empty.
+    InputError: the split's name is unknown, max_train_seconds is negative, or a part would be empty.
   """
   clips, num_frames = subject.meta.clips, subject.meta.num_frames
   kind = data_config.split
@@ -96,7 +97,11 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
     train, val, test = np.split(np.arange(num_frames), [num_train, num_rest])
   else:
     raise InputError(f"config.data.split={kind!r} is not known; one of 'auto', 'clips', 'tail'")
+  if not data_config.max_train_seconds >= 0:
+    raise InputError(f'config.data.max_train_seconds={data_config.max_train_seconds}: must be seconds, or 0 for all')
   parts = Split(*(part[~subject.is_interpolated[part]] for part in (train, val, test)))
+  if data_config.max_train_seconds:
+    parts = parts._replace(train=parts.train[:round(data_config.max_train_seconds * schema.FPS)])
   for name, part in parts._asdict().items():
     if part.size == 0:
       raise InputError(f'{subject.folder}: no {name} frames ({num_frames} frames in {len(clips)} clips, split {kind!r}); '

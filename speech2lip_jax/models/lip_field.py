@@ -1,4 +1,5 @@
-"""The lip field f(x, a, t) → rgb (Eq. 1), as a product and as the reference program has it, and its continuous sampling (Eq. 2)."""
+"""The lip field f(x, a, t) → rgb (Eq. 1), as a product and as the reference program has it, its continuous sampling (Eq. 2),
+and the convolutional decoder that it is compared with."""
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -6,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from speech2lip_jax.data.schema import LipBox
 from speech2lip_jax.ops import encoding
 
 
@@ -102,6 +104,38 @@ class ProductLipField(nn.Module):
     h = nn.gelu(nn.Dense(2 * self.width, name='speech_0')(audio))
     h = nn.Dense(self.rank, kernel_init=nn.initializers.normal(0.01), name='speech_out')(h)
     return jnp.einsum('pck,bk->bpc' if g.ndim == 3 else 'bpck,bk->bpc', g, h)
+
+
+class LipDecoder(nn.Module):
+  """Speech → the pixels of a lip image by convolutions: what the paper's Table 5 has in place of the implicit function.
+
+  A dense layer makes an eighth of the size, three times doubled by repetition, each time followed by a 3×3 convolution.
+
+  Attributes:
+    size: (height, width) of the lip image, pixels.
+    width: channels after the dense layer are half of it, of the convolutions a half, a quarter and an eighth.
+  """
+  size: tuple[int, int]
+  width: int = 128
+
+  @nn.compact
+  def __call__(self, audio: jax.Array) -> jax.Array:
+    """Returns rgb [B, h, w, 3] float32, nearly 0 at first, not clamped. audio: [B, A] float32, one vector per frame."""
+    height, width = self.size
+    rows, columns = -(-height // 8), -(-width // 8)
+    h = nn.gelu(nn.Dense(rows * columns * (self.width // 2), name='speech')(audio))
+    h = h.reshape(-1, rows, columns, self.width // 2)
+    for i, num_channels in enumerate((self.width // 2, self.width // 4, self.width // 8)):
+      h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
+      h = nn.gelu(nn.Conv(num_channels, (3, 3), padding=1, name=f'conv_{i}')(h))
+    rgb = nn.Conv(3, (3, 3), padding=1, kernel_init=nn.initializers.normal(0.01), name='rgb')(h)
+    return rgb[:, :height, :width]
+
+
+def field_coords(coords_canonical: jax.Array, lip_box: LipBox) -> jax.Array:
+  """Field coordinates [..., 2] of canonical points [..., 2] in pixels: `pixel_coords` at pixels, clipped to 0..1."""
+  origin = jnp.array([lip_box.left, lip_box.top], jnp.float32)
+  return jnp.clip((coords_canonical - origin) / jnp.array([lip_box.width - 1, lip_box.height - 1], jnp.float32), 0.0, 1.0)
 
 
 def pixel_coords(height: int, width: int) -> jax.Array:

@@ -14,11 +14,19 @@ from speech2lip_jax.data.schema import LipBox
 from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.gamem import CanonicalDepth
-from speech2lip_jax.models.lip_field import LipField, ProductLipField, local_ensemble, pixel_coords
+from speech2lip_jax.models.lip_field import (
+    LipDecoder,
+    LipField,
+    ProductLipField,
+    field_coords,
+    local_ensemble,
+    pixel_coords,
+)
 from speech2lip_jax.ops import compose, fill, warp
 
 AUDIO_NETS = {'residual': ResidualAudioNet, 'strided': AudioNet}
-FIELDS = ('product', 'reference')
+FIELDS = ('product', 'reference', 'decoder')
+SAMPLINGS = ('grid', 'direct')
 
 
 class Geometry(NamedTuple):
@@ -46,6 +54,15 @@ class SubjectConstants(NamedTuple):
   mask_head_only: jax.Array
   rgb_face_canonical: jax.Array
   rgb_lip_mean: jax.Array
+
+
+class Windows(NamedTuple):
+  """Where B frames are composed. origin: [B, 2] int32 (top, left) in the frame. observed: [B, wh, ww, 3], the true frame's
+  window. coords: [B, wh, ww, 2], C2O of its pixels: (x, y) pixels of the canonical image.
+  """
+  origin: jax.Array
+  observed: jax.Array
+  coords: jax.Array
 
 
 class Composition(NamedTuple):
@@ -79,6 +96,9 @@ class Speech2Lip(nn.Module):
     self.audio_net = AUDIO_NETS[self.config.audio.network](self.config.audio.num_features)
     if field.kind == 'product':
       self.lip_field = ProductLipField(width=field.width, depth=field.depth, rank=field.rank, use_time=field.use_time)
+    elif field.kind == 'decoder':
+      box = self.geometry.lip_box
+      self.lip_field = LipDecoder((box.height, box.width), field.width)
     else:
       self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
     self.blend_net = BlendNet(residual=blend.residual, axis_name=self.axis_name)
@@ -105,7 +125,9 @@ class Speech2Lip(nn.Module):
     _, _, height, width = self.geometry.lip_box
     coords = pixel_coords(height, width)[pixels]
     evaluate = lambda at: self.lip_field(at, code, frame_id)
-    if ensemble_shift is None:
+    if self.config.field.kind == 'decoder':
+      rgb = self.lip_field(code).reshape(len(code), -1, 3)[:, pixels]
+    elif ensemble_shift is None:
       rgb = evaluate(coords)
     else:
       rgb = local_ensemble(evaluate, jnp.broadcast_to(coords, (len(code), *coords.shape)), (height, width), ensemble_shift)
@@ -131,22 +153,31 @@ class Speech2Lip(nn.Module):
     """D_c [sH, sW] with its learned correction; a constant for the networks' gradients (`head_depth` learns it)."""
     return jax.lax.stop_gradient(self.canonical_depth(constants.depth_tracked, constants.outside_face))
 
-  def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
-              depth_canonical: jax.Array) -> Composition:
-    """Carries canonical lips into the frames by C2O, inside a window around the mouth (section "Compose" of [P] 3.3).
+  def paint_at(self, code: jax.Array, frame_id: jax.Array, coords_canonical: jax.Array, rgb_base: jax.Array) -> jax.Array:
+    """The lip field asked directly at canonical points (Eq. 1), between pixels too: no lip image of it is ever resampled.
 
     Args:
-      rgb_lip: [B, h, w, 3]. rgb_face_observed: [B, H, W, 3]. observed_from_canonical: [B, 4, 4].
-      depth_canonical: [H, W].
+      code: [B, num_features] speech codes.
+      frame_id: [B] int32, read where the field has a time input.
+      coords_canonical: [B, wh, ww, 2] (x, y) pixels of the canonical image; beyond the lip box its border counts.
+      rgb_base: [B, h, w, 3] or [h, w, 3], what the field's colours are added to; read by a cubic spline.
+
+    Returns:
+      [B, wh, ww, 3] float32, not clamped.
     """
+    box, shape = self.geometry.lip_box, coords_canonical.shape
+    rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), code, frame_id)
+    read = jax.vmap(lambda base, coords: compose.read_lips(base, coords, box))
+    return rgb.reshape(*shape[:-1], 3) + read(jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3)), coords_canonical)
+
+  def _windows(self, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array, depth_canonical: jax.Array) -> Windows:
     geometry, box = self.geometry, self.geometry.lip_box
     height, width = geometry.window
     rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing='ij')
     grid = jnp.stack([columns, rows], -1).astype(jnp.float32)
     centre = jnp.array([box.left + (box.width - 1) / 2, box.top + (box.height - 1) / 2])
-    feather = self.config.compose.feather * box.width
 
-    def one(lip, frame, pose):
+    def one(frame, pose):
       centre_observed = warp.observed_points(centre, depth_canonical, pose, geometry.focal,
                                              geometry.canonical_scale)
       # A pose that throws the mouth out of the picture (or to infinity) leaves the window at the nearest border.
@@ -156,10 +187,30 @@ class Speech2Lip(nn.Module):
       observed = jax.lax.dynamic_slice(frame, (top, left, 0), (height, width, 3))
       coords = warp.canonical_coords(grid + corner, depth_canonical, pose, geometry.focal,
                                      self.config.compose.num_inverse_steps, geometry.canonical_scale)
-      merged, _ = compose.compose_lips(lip, observed, coords, (box.top, box.left), feather)
-      return Composition(jnp.stack([top, left]), observed, merged, compose.mouth_region(coords, box))
+      return Windows(jnp.stack([top, left]), observed, coords)
 
-    return jax.vmap(one)(rgb_lip, rgb_face_observed, observed_from_canonical)
+    return jax.vmap(one)(rgb_face_observed, observed_from_canonical)
+
+  def _merge(self, lips: jax.Array, windows: Windows) -> Composition:
+    """Lips [B, wh, ww, 3], one colour for each pixel of the windows, put into them."""
+    box = self.geometry.lip_box
+    feather = self.config.compose.feather * box.width
+    merged = jax.vmap(lambda *values: compose.merge_lips(*values, box, feather))(lips, windows.observed, windows.coords)
+    return Composition(windows.origin, windows.observed, merged, compose.mouth_region(windows.coords, box))
+
+  def _carry(self, rgb_lip: jax.Array, windows: Windows) -> Composition:
+    read = jax.vmap(lambda lip, coords: compose.read_lips(lip, coords, self.geometry.lip_box))
+    return self._merge(read(rgb_lip, windows.coords), windows)
+
+  def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
+              depth_canonical: jax.Array) -> Composition:
+    """Carries canonical lips into the frames by C2O, inside a window around the mouth (section "Compose" of [P] 3.3).
+
+    Args:
+      rgb_lip: [B, h, w, 3]. rgb_face_observed: [B, H, W, 3]. observed_from_canonical: [B, 4, 4].
+      depth_canonical: [H, W].
+    """
+    return self._carry(rgb_lip, self._windows(rgb_face_observed, observed_from_canonical, depth_canonical))
 
   def blend(self, merged: jax.Array, train: bool = False, hole: jax.Array | None = None) -> jax.Array:
     """Blend-Net's picture of the window, fading back into `merged` at the rim. [B, wh, ww, 3].
@@ -186,12 +237,16 @@ class Speech2Lip(nn.Module):
              detail: jax.Array | None = None) -> tuple[Composition, jax.Array]:
     """Speech codes [B, num_features] and frames → the composition and its blended window [B, wh, ww, 3].
 
-    detail: [B, h, w, 3], added to the painted canonical lips.
+    The lips are painted on their grid and carried, or asked for at C2O, as `config.compose.sampling` says.
+    detail: [B, h, w, 3], added to the canonical lips.
     """
-    rgb_lip = self.paint(code, frame_id, constants)
-    if detail is not None:
-      rgb_lip = rgb_lip + detail
-    composition = self.compose(rgb_lip, rgb_face_observed, observed_from_canonical, self.depth(constants))
+    windows = self._windows(rgb_face_observed, observed_from_canonical, self.depth(constants))
+    added = 0.0 if detail is None else detail
+    if self.config.compose.sampling == 'direct':
+      base = constants.rgb_lip_mean if self.config.field.residual else jnp.zeros_like(constants.rgb_lip_mean)
+      composition = self._merge(self.paint_at(code, frame_id, windows.coords, base + added), windows)
+    else:
+      composition = self._carry(self.paint(code, frame_id, constants) + added, windows)
     return composition, self.blend(composition.merged, train=train, hole=hole)
 
   def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,

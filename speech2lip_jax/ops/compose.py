@@ -35,25 +35,27 @@ def lip_mask(coords_canonical: jax.Array, lip_size: tuple[int, int], lip_box_top
   return inside_x * inside_y
 
 
-def compose_lips(rgb_lip: jax.Array, window: jax.Array, coords_canonical: jax.Array, lip_box_top_left: jax.Array,
-                 feather_px: float) -> tuple[jax.Array, jax.Array]:
-  """Carries a canonical lip image into a window of the observed frame; cubic spline, feathered at the lip box's rim.
+def read_lips(rgb_lip: jax.Array, coords_canonical: jax.Array, lip_box: LipBox) -> jax.Array:
+  """A canonical lip image [h, w, C] read at canonical points [..., 2] by a cubic spline: [..., C]; it may overshoot its range."""
+  corner = jnp.array([lip_box.left, lip_box.top])
+  return warp.sample_image(warp.spline_coefficients(rgb_lip), coords_canonical - corner, 'bspline', 'border')
+
+
+def merge_lips(lips: jax.Array, window: jax.Array, coords_canonical: jax.Array, lip_box: LipBox, feather_px: float) -> jax.Array:
+  """Puts lips into a window of the observed frame, feathered at the lip box's rim.
 
   Args:
-    rgb_lip: [h, w, 3] float32, rgb_lip_canonical.
+    lips: [hw, ww, 3] float32, the lips' colour at each pixel of the window.
     window: [hw, ww, 3] float32, the frame's own pixels.
     coords_canonical: [hw, ww, 2] float32 C2O of the window's pixels.
-    lip_box_top_left: (top, left) of the lip box, pixels of the canonical image.
+    lip_box: in pixels of the canonical image.
     feather_px: see `lip_mask`.
 
   Returns:
-    merged: [hw, ww, 3] float32; the window itself where the mask is 0. A spline may overshoot 0..1.
-    mask: [hw, ww] float32 0..1.
+    [hw, ww, 3] float32; the window itself outside the lip box.
   """
-  top, left = lip_box_top_left
-  lips = warp.sample_image(warp.spline_coefficients(rgb_lip), coords_canonical - jnp.stack([left, top]), 'bspline', 'border')
-  mask = lip_mask(coords_canonical, rgb_lip.shape[:2], lip_box_top_left, feather_px)
-  return window + mask[..., None] * (lips - window), mask
+  mask = lip_mask(coords_canonical, (lip_box.height, lip_box.width), (lip_box.top, lip_box.left), feather_px)
+  return window + mask[..., None] * (lips - window)
 
 
 def mouth_region(coords_canonical: jax.Array, lip_box: LipBox) -> jax.Array:
