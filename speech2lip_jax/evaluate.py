@@ -1,46 +1,51 @@
 """Held-out frames against the truth and against what is possible without a model: `speech2lip evaluate --workdir RUN --out DIR`.
 
-Writes metrics.json, a table, and strips.png (true, oracle, ours, baselines). The mouth region of a frame is the set of its
+Writes metrics.json, table.md, strips.png (true, ours, baselines) and report.html. The mouth region of a frame is the set of its
 pixels whose C2O falls in the lip box; every picture metric is the mean over frames of the frame's value. With --judge, a sync
 expert that nothing was trained against scores the lips of the finished frames; with MediaPipe's landmark model at hand, the
-opening of the mouth is compared with the true one. What cannot be had is null in metrics.json, with the reason.
+mouth's landmarks are compared with the true ones. What cannot be had is null in metrics.json, with the reason.
+
+`speech2lip evaluate --video a.mp4 --against b.mp4 --out DIR` compares anyone's two videos: see `compare_videos`.
 """
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from scipy.io import wavfile
 from tqdm import tqdm
 
-from speech2lip_jax import cli
+from speech2lip_jax import cli, compare_videos, metric_table, report
 from speech2lip_jax.atomic import write_text
-from speech2lip_jax.common_flags import LANDMARKER, OUT, WORKDIR
+from speech2lip_jax.common_flags import LANDMARKER, OUT, VIDEO, WORKDIR
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import evenly_spaced, mean_lips, subject_mel_windows
 from speech2lip_jax.errors import InputError
-from speech2lip_jax.metrics import image as image_metrics
-from speech2lip_jax.metrics import opening
-from speech2lip_jax.ops import warp
+from speech2lip_jax.metric_table import LANDMARK_METRICS, METRICS, SYNC_METRICS
 from speech2lip_jax.predict import Prediction, Trained, load_trained
 from speech2lip_jax.preprocess import landmarks
-from speech2lip_jax.sync_expert import Expert, SyncNetExpert, open_expert, runs_of, score_lips, subject_activity
+from speech2lip_jax.report_pictures import Album
+from speech2lip_jax.scoring import Pair, Scorer, Scores, summary, with_nulls
+from speech2lip_jax.sync_expert import runs_of
+from speech2lip_jax.sync_judge import Judge, judge_of_subject
 
 _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one with another seed, of another part of the clips '
-                             '(--recipe.data.part), than the one trained against; it scores the sync.')
-
+                             '(--recipe.data.part), than the one trained against; it scores the sync. Also a folder of convert '
+                             '--kind syncnet.')
 _BASELINES = flags.DEFINE_bool('baselines', True, 'Score the baselines and the oracle too; --nobaselines: the model alone, in a '
                                'quarter of the time.')
+_LPIPS = flags.DEFINE_string('lpips', None, 'FILE.npz of speech2lip convert --kind lpips, for LPIPS.')
+_AGAINST = flags.DEFINE_string('against', None, 'With --video: the true video that it is compared with, frame by frame.')
 
-METRICS = ('psnr_lip', 'psnr_img', 'ssim_lip', 'ssim_img')
-SYNC_METRICS = ('sync_conf', 'sync_dist', 'sync_conf0', 'sync_acc5')
-OPENING_METRICS = ('opening_corr', 'opening_lag_ms', 'opening_amplitude')
+MOUTH_REGION = 'pixels whose place in canonical space falls in the lip box'
 NUM_NEAREST = 8
 NUM_STRIP_FRAMES = 8
+NUM_REPORT_FRAMES = 10
+HISTOGRAMS = ('psnr_lip', 'ssim_lip', 'cpbd_lip')  # per frame, in the report
 
 
 def nearest_windows(queries: np.ndarray, references: np.ndarray, count: int, chunk: int = 256) -> np.ndarray:
@@ -84,155 +89,137 @@ def candidates(trained: Trained) -> dict[str, Callable[[], Iterator[Prediction]]
   }
 
 
-def frame_metrics(prediction: Prediction, true: np.ndarray) -> tuple[float, ...]:
-  """`METRICS` of a frame; nan over the mouth where its region is empty."""
-  mask = prediction.mask_mouth if prediction.mask_mouth.any() else None
-  ssim_img, ssim_lip = image_metrics.ssim(prediction.rgb_face, true, mask)
-  psnr_lip = image_metrics.psnr(prediction.rgb_face, true, mask) if mask is not None else np.nan
-  return psnr_lip, image_metrics.psnr(prediction.rgb_face, true), ssim_lip, ssim_img
+def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, album: Album, baselines: bool
+                     ) -> tuple[dict[str, Scores], dict[str, dict[str, float]], dict[str, list[np.ndarray]]]:
+  """Renders and scores the test split: the truth and the model in one pass, then the oracle and the baselines.
 
-
-class Timing:
-  """Gathers what sync and opening need from finished frames of the test split, one after another."""
-
-  def __init__(self, trained: Trained, judge: Expert | None, landmarker: str | None):
-    self._subject, self._ids, self._judge = trained.subject, trained.split.test, judge
-    self._detector = landmarks.Detector(landmarker) if landmarker else None
-    meta, box = self._subject.meta, self._subject.meta.lip_box
-    rows, columns = np.mgrid[box.top:box.top + box.height, box.left:box.left + box.width].astype(np.float32)
-    self._poses = self._subject.observed_from_canonical
-
-    def read(frame, pose):
-      places = warp.observed_points(jnp.stack([columns, rows], -1), self._subject.depth_canonical, pose, meta.focal_px,
-                                    meta.canonical_scale)
-      return warp.sample_image(warp.spline_coefficients(frame / 255.0), places, 'bspline', 'border')
-    self._read = jax.jit(read)
-    self._true_opening = None
-
-  def __enter__(self) -> 'Timing':
-    if self._detector:
-      self._detector.__enter__()
-    return self
-
-  def __exit__(self, *error) -> None:
-    if self._detector:
-      self._detector.__exit__(*error)
-
-  def metrics(self, frames: Iterator[np.ndarray]) -> dict[str, float | None]:
-    """`SYNC_METRICS` and `OPENING_METRICS` of frames [H, W, 3] uint8; the true ones must come first."""
-    lips, openings = [], []
-    for frame_id, frame in zip(self._ids, frames, strict=True):
-      if self._judge:
-        lips.append(np.asarray(self._read(frame, self._poses[frame_id])))
-      if self._detector:
-        faces = self._detector.faces(frame)
-        seen = landmarks.to_pixels(faces[0], frame.shape[1], frame.shape[0])[None, :, :2] if len(faces) else None
-        openings.append(np.nan if seen is None else opening.lip_opening(seen)[0])
-    result = dict.fromkeys(SYNC_METRICS + OPENING_METRICS)
-    if self._judge:
-      activity = subject_activity(self._subject, self._ids)
-      rgb_lip = np.round(np.clip(lips, 0, 1) * 255).astype(np.uint8)
-      scores = score_lips(self._judge, self._subject, self._ids, rgb_lip, activity).metrics()
-      result |= {name: scores[name] for name in SYNC_METRICS}
-    if self._detector:
-      openings = _filled(np.array(openings))
-      if self._true_opening is None:
-        self._true_opening = openings
-      result |= opening.agreement(openings, self._true_opening, runs_of(self._subject, self._ids), schema.FPS)
-    return {name: None if value is None or np.isnan(value) else value for name, value in result.items()}
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-  """Values [n] with those that are nan (no face was found) taken from their neighbours; all nan stays."""
-  known = np.isfinite(values)
-  return np.interp(np.arange(len(values)), np.flatnonzero(known), values[known]) if known.any() else values
-
-
-def evaluate(trained: Trained, out: pathlib.Path, judge: Expert | None = None, landmarker: str | None = None,
-             baselines: bool = True) -> dict:
-  """Scores the test split and writes metrics.json, table.md and strips.png into `out`; returns metrics.json's contents.
-
-  judge: see --judge. landmarker: path of MediaPipe's model. baselines: see --baselines.
+  Returns:
+    By name ('truth', 'model', …): `Scores`; `SYNC_METRICS`, empty without a judge; a few of the frames [H, W, 3] uint8.
   """
   test, frames = trained.split.test, trained.subject.frames
-  columns = evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES)
+  columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
   everything = {name: make for name, make in candidates(trained).items() if baselines or name == 'model'}
-  bar = tqdm(total=(len(everything) + 1) * len(test), unit='frame', dynamic_ncols=True)
+  scores, sync, strips = {}, {}, {}
 
-  def finished(predictions, rows, strip):
-    """The frames of predictions, their picture metrics put into `rows` on the way."""
-    for i, prediction in enumerate(predictions):
-      rows.append(frame_metrics(prediction, frames[test[i]]))
-      if i in columns:
-        strip.append(prediction.rgb_face)
+  def pairs(name: str, predictions: Iterator[Prediction], views: dict[str, list[np.ndarray]]) -> Iterator[Pair]:
+    for row, prediction in enumerate(predictions):
+      pictures = {name: prediction.rgb_face, 'truth': np.array(frames[test[row]])}
+      for shown in views:
+        if judge:
+          views[shown].append(judge.view(row, pictures[shown]))
+        if row in columns:
+          strips.setdefault(shown, []).append(pictures[shown])
       bar.update()
-      yield prediction.rgb_face
+      yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window)
 
-  def true_frames():
-    for i in test:
-      bar.update()
-      yield frames[i]
-
-  results, strips = {}, [('true', [frames[test[i]] for i in columns])]
-  with Timing(trained, judge, landmarker) as timing:
-    bar.set_description('truth')
-    truth = timing.metrics(true_frames())
+  with tqdm(total=len(everything) * len(test), unit='frame', dynamic_ncols=True) as bar:
     for name, predictions in everything.items():
       bar.set_description(name)
-      rows, strip = [], []
-      timed = timing.metrics(finished(predictions(), rows, strip))
-      results[name] = dict(zip(METRICS, np.nanmean(rows, axis=0).tolist(), strict=True)) | timed
-      strips.append((name, strip))
-  bar.close()
+      views = {'truth': [], name: []} if name == 'model' else {name: []}
+      if name == 'model':
+        scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), album.keep)
+      else:
+        scores[name] = scorer.run(pairs(name, predictions(), views))
+      sync |= {shown: judge.scores(seen) if judge else {} for shown, seen in views.items()}
+  return scores, sync, strips
 
-  reasons = {}
-  if judge is None:
-    reasons |= dict.fromkeys(SYNC_METRICS, 'no judge: give --judge, a folder of speech2lip expert')
-  if landmarker is None:
-    reasons |= dict.fromkeys(OPENING_METRICS, 'no landmark model, or no mediapipe: give --landmarker or $SPEECH2LIP_LANDMARKER')
-  others = {'truth': truth} | {name: row for name, row in results.items() if name != 'model'}
-  record = results['model'] | {'num_frames': len(test), 'checkpoint_step': trained.step, 'baselines': others}
-  if reasons:
-    record['reasons'] = reasons
+
+def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, landmarker: str | None = None,
+             baselines: bool = True, lpips: str | None = None, workdir: str | os.PathLike | None = None) -> dict:
+  """Scores the test split and writes metrics.json, table.md, strips.png and report.html into `out`.
+
+  Args:
+    judge, baselines, lpips: see the flags.
+    landmarker: path of MediaPipe's model.
+    workdir: of the training, for the report's curves and to tell the expert that it was trained against.
+
+  Returns:
+    The contents of metrics.json.
+  """
+  subject, test = trained.subject, trained.split.test
+  judging, judge_facts = None, None
+  if judge:
+    against = trained.config.sync.expert
+    judging, judge_facts = judge_of_subject(judge, subject, test, f'{workdir}/expert' if against == 'own' else against)
+  album = Album(evenly_spaced(np.arange(len(test)), NUM_REPORT_FRAMES))
+  with Scorer(landmarker, lpips) as scorer:
+    scores, sync, strips = score_everything(trained, judging, scorer, album, baselines)
+  runs = runs_of(subject, test)
+  rows = {name: with_nulls(summary(each, scores['truth'], runs, schema.FPS) | sync[name])
+          for name, each in sorted(scores.items(), key=lambda item: item[0] != 'truth')}
+  record = rows['model'] | {
+      'num_frames': len(test), 'checkpoint_step': trained.step, 'judge': judge_facts, 'mouth_region': MOUTH_REGION,
+      'baselines': {name: row for name, row in rows.items() if name != 'model'}}
+  record['reasons'] = reasons(record, landmarker, lpips, judge)
   out.mkdir(parents=True, exist_ok=True)
   write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
-  write_text(out / 'table.md', table({'truth': truth} | results))
-  rows = [np.hstack(images) for _, images in strips]
-  cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
+  write_text(out / 'table.md', metric_table.markdown(rows))
+  strip = np.vstack([np.hstack(images) for images in strips.values()])
+  cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))
+  report.write_report(out / 'report.html', _report(trained, record, rows, scores, album, workdir))
   return record
 
 
-COLUMNS = {'psnr_lip': ('psnr_lip dB ↑', '.2f'), 'psnr_img': ('psnr_img dB ↑', '.2f'), 'ssim_lip': ('ssim_lip ↑', '.4f'),
-           'ssim_img': ('ssim_img ↑', '.4f'), 'sync_conf': ('sync_conf ↑', '.3f'), 'sync_dist': ('sync_dist ↓', '.3f'),
-           'sync_conf0': ('conf0 ↑', '.3f'), 'sync_acc5': ('acc5 ↑', '.3f'), 'opening_corr': ('opening corr ↑', '.3f'),
-           'opening_lag_ms': ('lag ms', '.1f'), 'opening_amplitude': ('amplitude →1', '.2f')}
+def reasons(record: dict, landmarker: str | None, lpips: str | None, judge: str | None) -> dict[str, str]:
+  """Why each metric that is None in the record is None."""
+  def why(name: str) -> str:
+    if name in SYNC_METRICS:
+      return ('no held-out run of the clips is long enough (2.2 s)' if judge else
+              'no judge: give --judge, a folder of speech2lip expert')
+    if name in LANDMARK_METRICS:
+      return ('no run of a second in which a face is found and the mouth moves' if landmarker else
+              'no landmark model, or no mediapipe: give --landmarker or $SPEECH2LIP_LANDMARKER')
+    if name == 'lpips_lip' and not lpips:
+      return 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
+    return 'no frame shows the mouth region, or frames are smaller than 64 pixels'
+  return {name: why(name) for name in METRICS if record[name] is None}
 
 
-def table(results: dict[str, dict[str, float | None]]) -> str:
-  """The results as a Markdown table, a row each; columns that nobody has a value in are left out."""
-  columns = [name for name in COLUMNS if any(row.get(name) is not None for row in results.values())]
-  lines = ['| | ' + ' | '.join(COLUMNS[name][0] for name in columns) + ' |', '|---' * (len(columns) + 1) + '|']
-  cell = lambda row, name: '–' if row.get(name) is None else format(row[name], COLUMNS[name][1])
-  lines += [f'| {name} | ' + ' | '.join(cell(row, column) for column in columns) + ' |' for name, row in results.items()]
-  return '\n'.join(lines) + '\n'
+def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dict[str, Scores], album: Album,
+            workdir: str | os.PathLike | None) -> report.Report:
+  subject, test = trained.subject, trained.split.test
+  clip_ids = subject.clip_of_frames(test)
+  starts = np.flatnonzero(np.diff(clip_ids, prepend=-1))
+  _, sound = wavfile.read(subject.folder / 'audio.wav', mmap=True)
+  heard = sound[:subject.meta.num_frames * schema.SAMPLES_PER_FRAME].reshape(-1, schema.SAMPLES_PER_FRAME)[test].reshape(-1)
+  sheet = cv2.imread(str(subject.folder / 'contact_sheet.png'))
+  chosen = [name for name in ('model', 'mean_lips', 'truth') if name in scores]
+  return report.Report(
+      title=f'speech2lip: {subject.folder.resolve().name}',
+      subtitle=f'{len(test)} held-out frames ({len(test) / schema.FPS:.0f} s) at {subject.meta.width}×{subject.meta.height} px, '
+               f'checkpoint of step {trained.step}' + (f', {pathlib.Path(workdir).resolve().name}' if workdir else ''),
+      record=record, rows=rows, album=album,
+      label_of_row=lambda row: f'frame {test[row]} of {subject.meta.clips[clip_ids[row]].name}',
+      histograms={metric: {name: scores[name].values[metric] for name in chosen} for metric in HISTOGRAMS},
+      openings={name: scores[name].opening() for name in ('truth', 'model') if scores[name].landmarks is not None},
+      sound=heard.astype(np.float32) / 32768, fps=schema.FPS,
+      clip_starts=[(int(row), subject.meta.clips[clip_ids[row]].name) for row in starts],
+      log=report.read_log(pathlib.Path(workdir, 'log.jsonl')) if workdir else {},
+      contact_sheet=None if sheet is None else cv2.cvtColor(sheet, cv2.COLOR_BGR2RGB),
+      settings=trained.config.to_yaml(), with_published=True)
 
 
 def main(argv: list[str]) -> None:
   """The verb."""
   if len(argv) > 1:
     raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
-  if not WORKDIR.value or not OUT.value:
-    raise InputError('--workdir (of a training run) and --out (a folder for the results) are needed')
+  if not OUT.value or bool(WORKDIR.value) == bool(VIDEO.value):
+    raise InputError('--out (a folder for the results) is needed, and --workdir (of a training run) or --video and --against')
   landmarker = landmarks.model_at_hand(LANDMARKER.value)
-  trained = load_trained(WORKDIR.value)
-  judge = open_expert(_JUDGE.value, trained.subject) if _JUDGE.value else None
-  if isinstance(judge, SyncNetExpert):
-    raise InputError(f'--judge={_JUDGE.value}: SyncNet looks at whole faces, and a jaw gives the speech away whatever the lips do; '
-                     'give a folder of speech2lip expert')
   out = pathlib.Path(OUT.value)
-  evaluate(trained, out, judge, landmarker, _BASELINES.value)
+  if VIDEO.value:
+    if not _AGAINST.value or len(VIDEO.value) > 1:
+      raise InputError(f'--video {",".join(VIDEO.value)}: is one video, compared with another: give --against FILE')
+    compare_videos.compare(VIDEO.value[0], _AGAINST.value, out, landmarker, _LPIPS.value, _JUDGE.value)
+    about = f'{VIDEO.value[0]} against {_AGAINST.value}'
+  else:
+    if _AGAINST.value:
+      raise InputError(f'--against {_AGAINST.value}: is for --video; a training run is compared with its own held-out frames')
+    trained = load_trained(WORKDIR.value)
+    evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, WORKDIR.value)
+    about = f'{len(trained.split.test)} held-out frames, checkpoint of step {trained.step}'
   print((out / 'table.md').read_text())
-  print(f'{len(trained.split.test)} held-out frames, checkpoint of step {trained.step}; {out}/metrics.json, {out}/strips.png')
+  print(f'{about}; {out}/metrics.json, {out}/report.html')
 
 
 if __name__ == '__main__':

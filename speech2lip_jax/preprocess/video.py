@@ -97,15 +97,15 @@ def video_stream(container: 'av.container.InputContainer', path: str) -> 'av.vid
   raise InputError(f'{path}: has no video stream; pass a video file with a face and its sound')
 
 
-def probe(path: str) -> VideoInfo:
+def probe(path: str, needs_sound: bool = True) -> VideoInfo:
   """Size, timing and rotation of a video, from its packets and its first picture.
 
   Raises:
-    InputError: not a video, no pictures, no sound, or shorter than `MIN_CLIP_S`.
+    InputError: not a video, no pictures, no sound where that is needed, or shorter than `MIN_CLIP_S`.
   """
   with open_container(path) as container:
     stream = video_stream(container, path)
-    if not container.streams.audio:
+    if needs_sound and not container.streams.audio:
       raise InputError(f'{path}: has no sound; a subject needs the speech that belongs to its pictures')
     last_end, num_packets, has_timestamps = None, 0, True
     for packet in container.demux(stream):
@@ -175,6 +175,15 @@ def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
     image = image if shown is before else _to_rgb(before, info, max_side)
     for last in range(grid, stop):
       yield last, image
+
+
+def read_pictures(info: VideoInfo) -> Iterator[np.ndarray]:
+  """Yields every picture [H, W, 3] uint8 RGB once, in order, at the video's own rate."""
+  with open_container(info.path) as container:
+    stream = video_stream(container, info.path)
+    stream.thread_type = 'AUTO'
+    for _, picture in _timed_pictures(container, stream, info, 0.0):
+      yield _to_rgb(picture, info, None)
 
 
 def source_pictures(info: VideoInfo) -> tuple[np.ndarray, int]:
