@@ -74,7 +74,8 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   page = report.Report(
       title=f'{pathlib.Path(path).name} against {pathlib.Path(against).name}',
       subtitle=f'{num_frames} frames at {fps:.4g} a second, {infos[1].width}×{infos[1].height} px; mouth region: {MOUTH_REGION}',
-      record=record, rows=rows, album=album, label_of_row=lambda row: f'frame {row} ({row / fps:.2f} s)',
+      names={'truth': pathlib.Path(against).name, 'model': pathlib.Path(path).name}, record=record, rows=rows, album=album,
+      frame_of_row=lambda row: (row, ''),
       histograms={name: {'model': ours.values[name], 'truth': truth.values[name]} for name in ('psnr_lip', 'ssim_lip', 'cpbd_lip')},
       openings={name: scores.opening() for name, (scores, _) in sides.items() if scores.landmarks is not None},
       sound=None if heard is None else heard[:round(num_frames / fps * schema.SAMPLE_RATE)], fps=fps, clip_starts=[], log={},
@@ -110,7 +111,7 @@ def frame_pairs(ours: video.VideoInfo, true: video.VideoInfo, bar: tqdm) -> Iter
   counts = [0, 0]
   for pictures in itertools.zip_longest(video.read_pictures(ours), video.read_pictures(true)):
     counts = [count + (picture is not None) for count, picture in zip(counts, pictures, strict=True)]
-    if None not in pictures:
+    if all(picture is not None for picture in pictures):
       bar.update()
       yield Pair(*pictures)
     elif abs(counts[0] - counts[1]) > MAX_LEFT_OUT:
@@ -170,11 +171,11 @@ def _reasons(record: dict[str, Any], sides: dict[str, tuple[Scores, video.VideoI
       return 'which window was painted is not known of two videos'
     if name in SYNC_METRICS:
       return why_no_sync or 'the videos are shorter than 2.2 s'
+    if name == 'lpips_lip' and not lpips:
+      return 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
     if not landmarker:
       return 'no landmark model, or no mediapipe: give --landmarker or $SPEECH2LIP_LANDMARKER'
     if faceless:
       return f'no face is found in {" and ".join(faceless)}'
-    if name == 'lpips_lip' and not lpips:
-      return 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
     return 'too short, too still or too small: no second in which the mouth moves, or frames below 64 pixels'
   return {name: why(name) for name in METRICS if record[name] is None}

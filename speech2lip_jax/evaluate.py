@@ -188,8 +188,8 @@ def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dic
       title=f'speech2lip: {subject.folder.resolve().name}',
       subtitle=f'{len(test)} held-out frames ({len(test) / schema.FPS:.0f} s) at {subject.meta.width}×{subject.meta.height} px, '
                f'checkpoint of step {trained.step}' + (f', {pathlib.Path(workdir).resolve().name}' if workdir else ''),
-      record=record, rows=rows, album=album,
-      label_of_row=lambda row: f'frame {test[row]} of {subject.meta.clips[clip_ids[row]].name}',
+      names=metric_table.NAMES, record=record, rows=rows, album=album,
+      frame_of_row=lambda row: (int(test[row]), subject.meta.clips[clip_ids[row]].name),
       histograms={metric: {name: scores[name].values[metric] for name in chosen} for metric in HISTOGRAMS},
       openings={name: scores[name].opening() for name in ('truth', 'model') if scores[name].landmarks is not None},
       sound=heard.astype(np.float32) / 32768, fps=schema.FPS,

@@ -25,7 +25,7 @@ ARROWS = {'high': '↑', 'low': '↓', 'one': '→ 1', 'zero': '→ 0', None: ''
 COLUMNS = {
     'psnr_lip': Column('PSNR mouth', 'dB', 'z.2f', 'high', 'peak signal-to-noise ratio over the mouth region'),
     'ssim_lip': Column('SSIM mouth', '', 'z.4f', 'high', 'structural similarity over the mouth region, −1 … 1'),
-    'lpips_lip': Column('LPIPS mouth', '', 'z.4f', 'low', 'perceptual distance (AlexNet, v0.1) of the 64×64 blocks about the mouth'),
+    'lpips_lip': Column('LPIPS mouth', '', 'z.4f', 'low', 'perceptual distance (AlexNet, v0.1) of whole 64×64 blocks there'),
     'cpbd_lip': Column('CPBD mouth', '', 'z.3f', None, 'sharpness of the same blocks without a reference, 0 … 1: as the true '
                        'frames have it is best'),
     'lmd_px': Column('LMD', 'px', 'z.2f', 'low', "distance of the mouth's 20 landmarks from the true ones, each set less its mean"),

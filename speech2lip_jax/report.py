@@ -18,7 +18,7 @@ import numpy as np
 from speech2lip_jax import report_pictures as pictures
 from speech2lip_jax import report_plots as plots
 from speech2lip_jax.atomic import write_text
-from speech2lip_jax.metric_table import COLUMNS, NAMES, Rows, best_rows, cell, shown_columns
+from speech2lip_jax.metric_table import COLUMNS, Rows, best_rows, cell, shown_columns
 from speech2lip_jax.report_verdict import verdict
 
 OURS, TRUE, BASELINE, OTHER = '#2563eb', '#111827', '#d97706', '#059669'
@@ -38,18 +38,19 @@ PAPER = (('true frames', '–', '1', '.186', '0', '9.10', '', ''), ('Wav2Lip', '
 class Report:
   """What the page shows.
 
-  title, subtitle: plain text. record: contents of metrics.json. rows: {name: metrics}, in the table's order. album: kept frames.
-  label_of_row: frame id and clip of a row, in words. histograms: {metric: {name: values [n]}}. openings: {name: [n]}, or
-  empty. sound: [n·samples a frame] −1 … 1, or None. fps: frames a second. clip_starts: (row, clip name) of the rows' clips.
-  log: {name: (steps, values)}. contact_sheet: [H, W, 3] uint8 or None. settings: what it was made with, as text. with_published:
-  the paper's table too.
+  title, subtitle: plain text. names: what the rows are called. record: contents of metrics.json. rows: {name: metrics}, in the
+  table's order. album: kept frames. frame_of_row: frame id and clip's name (or '') of a row. histograms: {metric: {name: values
+  [n]}}. openings: {name: [n]}, or empty. sound: [n·samples a frame] −1 … 1, or None. fps: frames a second. clip_starts: (row,
+  clip name) of the rows' clips. log: {name: (steps, values)}. contact_sheet: [H, W, 3] uint8 or None. settings: what it was
+  made with, as text. with_published: the paper's table too.
   """
   title: str
   subtitle: str
+  names: dict[str, str]
   record: dict[str, Any]
   rows: Rows
   album: pictures.Album
-  label_of_row: Callable[[int], str]
+  frame_of_row: Callable[[int], tuple[int, str]]
   histograms: dict[str, dict[str, np.ndarray]]
   openings: dict[str, np.ndarray]
   sound: np.ndarray | None
@@ -88,22 +89,35 @@ def _definitions(summary: str, items: dict[str, str]) -> str:
   return f'<details><summary>{summary}</summary><dl>{entries}</dl></details>' if items else ''
 
 
-def _table(report: Report) -> str:
-  columns, rows = shown_columns(report.rows), []
+GROUPS = {'The picture': ('psnr_lip', 'ssim_lip', 'lpips_lip', 'cpbd_lip', 'lmd_px', 'seam_ratio', 'seam_lip_ratio',
+                          'untouched_levels', 'psnr_img', 'ssim_img'),
+          'Speech and motion': ('opening_corr', 'opening_lag_ms', 'opening_amplitude', 'sync_conf', 'sync_dist', 'sync_conf0',
+                                'sync_acc5', 'jitter_ratio')}
+
+
+def _group(report: Report, title: str, columns: list[str]) -> str:
+  rows = []
   header = ''.join(f'<th title="{html.escape(COLUMNS[name].meaning)}">{COLUMNS[name].title}'
                    f'<small>{COLUMNS[name].unit_and_arrow}</small></th>' for name in columns)
   best = {name: best_rows(report.rows, name) for name in columns}
   for key, row in report.rows.items():
     cells = ''.join(f'<td{" class=best" if key in best[name] else ""}>{cell(row, name)}</td>' for name in columns)
-    rows.append(f'<tr class="{html.escape(key)}"><th>{html.escape(NAMES.get(key, key))}</th>{cells}</tr>')
-  table = f'<div class="wide"><table><thead><tr><th></th>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    rows.append(f'<tr class="{html.escape(key)}"><th>{html.escape(report.names.get(key, key))}</th>{cells}</tr>')
+  return (f'<div class="wide"><table><thead><tr><th class="group">{title}</th>{header}</tr></thead>'
+          f'<tbody>{"".join(rows)}</tbody></table></div>')
+
+
+def _table(report: Report) -> str:
+  columns = shown_columns(report.rows)
+  groups = {title: [name for name in names if name in columns] for title, names in GROUPS.items()}
+  tables = ''.join(_group(report, title, names) for title, names in groups.items() if names)
   details = _definitions('What the columns mean', {COLUMNS[name].title: COLUMNS[name].meaning for name in columns})
   details += _definitions('What could not be measured, and why', report.record.get('reasons', {}))
   note = 'Means over frames. Arrows point to better.'
   if 'oracle' in report.rows:
     note += (' The best of ours and the baselines is bold. Baselines take their lips from the training part and are composed like '
              'ours; the oracle is the ceiling of the composition.')
-  return _section('Numbers', table + details, note)
+  return _section('Numbers', tables + details, note)
 
 
 def _paper(report: Report) -> str:
@@ -123,27 +137,29 @@ def _strips(report: Report) -> str:
     return ''
   close = pictures.film_strip([list(pictures.close_up(shot.pair, 150)) for shot in shots])
   whole = pictures.film_strip([[pictures.shrink(shot.pair.true, 230), pictures.shrink(shot.pair.rgb, 230)] for shot in shots[::2]])
-  names = 'From top to bottom: true, ours, difference'
+  ids = ', '.join(str(report.frame_of_row(shot.row)[0]) for shot in shots)
   body = (f'<figure>{pictures.inline_image(close, "close-ups of the mouth: true, ours, difference", "full")}'
-          f'<figcaption>{names} (×{pictures.DIFFERENCE_GAIN}, white is none). Frames evenly spaced: '
-          f'{html.escape(", ".join(report.label_of_row(shot.row) for shot in shots))}.</figcaption></figure>'
+          f'<figcaption>From top to bottom: true, ours, difference (×{pictures.DIFFERENCE_GAIN}, white is none), '
+          f'evenly spaced frames {ids}.</figcaption></figure>'
           f'<figure>{pictures.inline_image(whole, "whole frames: true above, ours below", "full")}'
           '<figcaption>Whole frames: true above, ours below.</figcaption></figure>')
   return _section('True, ours, difference', body)
 
 
 def _worst(report: Report) -> str:
-  shots = report.album.worst
+  shots = report.album.worst()
   if not shots:
     return ''
   cards = []
   for i, shot in enumerate(shots):
     strip = pictures.film_strip([[picture] for picture in pictures.close_up(shot.pair, 150)])
-    caption = f'<b>{i + 1}.</b> {html.escape(report.label_of_row(shot.row))}: <b>{shot.psnr_lip:.2f} dB</b>'
+    frame, clip = report.frame_of_row(shot.row)
+    clip = f' of {html.escape(clip)}' if clip else ''
+    caption = f'<b>{i + 1}.</b> frame {frame}{clip}: <b>{shot.psnr_lip:.2f} dB</b>'
     image = pictures.inline_image(strip, 'true, ours, difference', 'full')
     cards.append(f'<figure class="card">{image}<figcaption>{caption}</figcaption></figure>')
   return _section(f'The {len(shots)} worst frames', f'<div class="cards">{"".join(cards)}</div>',
-                  'By PSNR of the mouth, worst first: true, ours, difference.')
+                  f'By PSNR of the mouth, worst first, at most one of {pictures.APART} in a row: true, ours, difference.')
 
 
 def _openings(report: Report) -> str:
@@ -159,7 +175,7 @@ def _openings(report: Report) -> str:
   rows = []
   for start in range(0, min(num, MAX_ROWS * step), step):
     stop = min(start + step, num)
-    curves = [(NAMES[name], values[start:stop], colours[name]) for name, values in known.items() if name in colours]
+    curves = [(report.names[name], values[start:stop], colours[name]) for name, values in known.items() if name in colours]
     sound = None if peak is None else report.sound[round(start * per_frame):round(stop * per_frame)] / peak
     breaks = [(row - start, name) for row, name in report.clip_starts if start <= row < stop]
     width = round(plots.LEFT + plots.RIGHT + (1120 - plots.LEFT - plots.RIGHT) * (stop - start) / step)
@@ -175,7 +191,7 @@ def _histograms(report: Report) -> str:
   colours = {'model': OURS, 'mean_lips': BASELINE, 'nearest_8_mean': OTHER, 'truth': TRUE}
   shown = []
   for metric, by_name in report.histograms.items():
-    samples = {NAMES[name]: (values, colours[name]) for name, values in by_name.items() if np.isfinite(values).any()}
+    samples = {report.names[name]: (values, colours[name]) for name, values in by_name.items() if np.isfinite(values).any()}
     if samples:
       column = COLUMNS[metric]
       label = ' '.join(filter(None, (column.title, column.unit_and_arrow)))
@@ -184,7 +200,9 @@ def _histograms(report: Report) -> str:
 
 
 def _training(report: Report) -> str:
-  groups = (('loss', True, [name for name in report.log if name.startswith('loss/')]),
+  losses = [name for name in report.log if name.startswith('loss/')]
+  losses = [name for name in losses if name != 'loss/total' or len(losses) > 2]
+  groups = (('loss', True, losses),
             ('PSNR of the mouth on validation frames, dB', False, [name for name in report.log if name.startswith('metric/psnr')]),
             ('learning rate', False, [name for name in report.log if name == 'metric/learning_rate']))
   colours, shown = (OURS, BASELINE, OTHER, '#9333ea', '#dc2626', '#0891b2', TRUE), []
@@ -243,11 +261,11 @@ h1{font-size:28px;line-height:1.2;margin:0 0 4px}header p{margin:0 0 18px;color:
 h2{font-size:19px;margin:0 0 10px}
 section{background:#fff;border:1px solid #e5e7eb;border-radius:10px;padding:18px 20px;margin-top:18px}
 .note,figcaption{color:#6b7280;font-size:14px;margin:0 0 12px}figcaption{margin:6px 0 0}
-.verdict{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(250px,1fr));gap:12px;margin:0;padding:0}
+.verdict{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;margin:0;padding:0}
 .verdict li{background:#fff;border:1px solid #e5e7eb;border-left:5px solid #9ca3af;border-radius:8px;padding:10px 14px}
 .verdict b{display:block;font-size:18px}.verdict span{font-size:14px;color:#4b5563}
 .verdict .good{border-left-color:#16a34a}.verdict .fair{border-left-color:#d97706}.verdict .poor{border-left-color:#dc2626}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums;width:100%}
+.wide{overflow-x:auto;margin-bottom:14px}.group{text-align:left!important}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums;width:100%}
 td,thead th{padding:5px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid #f1f5f9}
 thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid #e5e7eb}
 thead small{display:block;color:#6b7280;font-weight:400}
@@ -259,7 +277,7 @@ details{margin-top:10px;font-size:14px}summary{cursor:pointer;color:#2563eb}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:3px 16px;margin:8px 0}dt{font-weight:600}dd{margin:0}
 figure{margin:0 0 16px}.full{width:100%;height:auto;display:block;border-radius:4px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:14px}.card{margin:0}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:16px}.plot{margin:0}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:16px}.plot{margin:0}
 svg{width:100%;height:auto;display:block;font-family:inherit}
 pre{background:#f8fafc;border:1px solid #e5e7eb;border-radius:6px;padding:10px;overflow-x:auto;font-size:12.5px;line-height:1.4}
 @media print{body{background:#fff}section{break-inside:avoid}}

@@ -8,8 +8,8 @@ import numpy as np
 
 from speech2lip_jax.scoring import Pair
 
-NUM_WORST = 10
-CLOSE_UP = 2.0  # side of the mouth's close-up over the mouth region's longer side
+NUM_WORST, APART = 10, 10  # frames; of each APART in a row only the worst counts
+CLOSE_UP = 1.4  # side of the mouth's close-up over the mouth region's longer side
 DIFFERENCE_GAIN = 4
 JPEG_QUALITY = 86
 
@@ -22,10 +22,10 @@ class Shot(NamedTuple):
 
 
 class Album:
-  """Keeps chosen rows and the worst by psnr_lip while frames pass by."""
+  """Keeps chosen rows and the worst by psnr_lip while frames pass by, few at a time."""
 
   def __init__(self, rows: np.ndarray):
-    self._rows, self._worst = set(np.asarray(rows).tolist()), []
+    self._rows, self._worst, self._last = set(np.asarray(rows).tolist()), [], None
     self.chosen: list[Shot] = []
 
   def keep(self, row: int, pair: Pair, values: dict[str, float]) -> None:
@@ -33,13 +33,23 @@ class Album:
     shot = Shot(row, values['psnr_lip'], pair)
     if row in self._rows:
       self.chosen.append(shot)
-    if np.isfinite(shot.psnr_lip):
-      push = heapq.heappush if len(self._worst) < NUM_WORST else heapq.heappushpop
-      push(self._worst, (-shot.psnr_lip, row, shot))
+    if not np.isfinite(shot.psnr_lip):
+      return
+    if self._last and self._last.row // APART == row // APART:
+      self._last = min(self._last, shot, key=lambda shot: shot.psnr_lip)
+    else:
+      self._put_away()
+      self._last = shot
 
-  @property
+  def _put_away(self) -> None:
+    if self._last:
+      push = heapq.heappush if len(self._worst) < NUM_WORST else heapq.heappushpop
+      push(self._worst, (-self._last.psnr_lip, self._last.row, self._last))
+      self._last = None
+
   def worst(self) -> list[Shot]:
-    """The frames with the lowest psnr_lip, lowest first."""
+    """The frames with the lowest psnr_lip, lowest first, at most one of each `APART` in a row."""
+    self._put_away()
     return [shot for _, _, shot in sorted(self._worst, key=lambda entry: (-entry[0], entry[1]))]
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 INK, GREY, FAINT = '#1f2937', '#6b7280', '#e5e7eb'
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 34  # room around a plot
+LEFT, RIGHT, TOP, BOTTOM = 54, 20, 12, 34  # room around a plot
 MAX_POINTS = 1200  # of a curve
 
 
@@ -25,7 +25,7 @@ def ticks(low: float, high: float, count: int = 5) -> np.ndarray:
   """About `count` round numbers in low … high."""
   step = 10.0**np.floor(np.log10((high - low) / count))
   step *= min((1, 2, 5, 10), key=lambda m: abs((high - low) / (m * step) - count))
-  return np.round(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step, 10)
+  return np.round(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step, 10) + 0.0  # no −0
 
 
 def _range(values: list[np.ndarray]) -> tuple[float, float]:
@@ -96,15 +96,16 @@ class Axes:
     """Grid lines, numbers and labels."""
     bottom, parts = self.height - BOTTOM, []
     if self._log:
-      at = 10.0**np.arange(np.ceil(self._y[0]), np.floor(self._y[1]) + 1)
-      at = at if len(at) > 1 else 10.0**ticks(*self._y, 3)
+      at = np.outer(10.0**np.arange(np.floor(self._y[0]), np.ceil(self._y[1])), (1, 2, 5)).reshape(-1)
+      at = at[(np.log10(at) >= self._y[0]) & (np.log10(at) <= self._y[1])]
+      at = at if len(at) < 8 else at[np.isclose(np.log10(at) % 1, 0)]
     else:
       at = ticks(*self._y, 4)
     for value in at:
       y = float(self.y(value))
       parts += [f'<line x1="{LEFT}" y1="{y:.1f}" x2="{self.width - RIGHT}" y2="{y:.1f}" stroke="{FAINT}"/>',
                 text(LEFT - 6, y + 4, _number(value), 'end')]
-    for value in ticks(*self._x, 8):
+    for value in ticks(*self._x, max(3, self.width // 90)):
       x = float(self.x(value))
       parts += [f'<line x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}" stroke="{GREY}"/>',
                 text(x, bottom + 17, _number(value), 'middle')]
@@ -113,7 +114,7 @@ class Axes:
     return ''.join(parts)
 
 
-def line_plot(curves: list[Curve], x_label: str, y_label: str, log_y: bool = False, width: int = 560, height: int = 240) -> str:
+def line_plot(curves: list[Curve], x_label: str, y_label: str, log_y: bool = False, width: int = 430, height: int = 230) -> str:
   """Curves over a common x."""
   positive = [curve.y[curve.y > 0] if log_y else curve.y for curve in curves]
   axes = Axes(width, height, _range([curve.x for curve in curves]), _range(positive), x_label, y_label, log_y)
@@ -122,7 +123,7 @@ def line_plot(curves: list[Curve], x_label: str, y_label: str, log_y: bool = Fal
   return picture(width, height, axes.frame() + lines + names, f'{y_label} over {x_label}')
 
 
-def histogram(samples: dict[str, tuple[np.ndarray, str]], x_label: str, width: int = 560, height: int = 220) -> str:
+def histogram(samples: dict[str, tuple[np.ndarray, str]], x_label: str, width: int = 430, height: int = 230) -> str:
   """Shares of frames in 30 common bins, an outline for each name → (values [n], colour); the first is filled."""
   known = {name: (values[np.isfinite(values)], colour) for name, (values, colour) in samples.items()}
   low, high = _range([values for values, _ in known.values()])

@@ -44,13 +44,13 @@ def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
     if baselines:
       best = max(baselines, key=baselines.get)
       above = psnr - baselines[best]
-      text += f': {above:+.1f} dB against the best baseline, {NAMES[best]} ({baselines[best]:.1f})'
+      text += f', {above:+.1f} dB against the best baseline, {NAMES[best]} ({baselines[best]:.1f})'
       grade = 'good' if above > 0.3 else 'fair' if above > -0.3 else 'poor'
     if rows.get('oracle', {}).get('psnr_lip') is not None:
       text += f'; the ceiling is {rows["oracle"]["psnr_lip"]:.1f}'
-    lines.append(Line(grade, f'{psnr:.2f} dB', text + '.'))
+    lines.append(Line(grade, f'Mouth {psnr:.2f} dB', text + '.'))
   elif ours.get('psnr_img') is not None:
-    lines.append(Line('', f'{ours["psnr_img"]:.2f} dB', f'PSNR of the whole frame over {record["num_frames"]} frames.'))
+    lines.append(Line('', f'Frame {ours["psnr_img"]:.2f} dB', f'PSNR of the whole frame over {record["num_frames"]} frames.'))
   if (correlation := ours.get('opening_corr')) is not None:
     lag, amplitude = ours['opening_lag_ms'], ours['opening_amplitude']
     grade, follows = (('good', 'follows') if correlation >= CLOSE_CORRELATION else
@@ -58,12 +58,12 @@ def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
     when = 'in time' if abs(lag) < 10 else f'{abs(lag):.0f} ms {"late" if lag > 0 else "early"}'
     how_far = f'{100 * amplitude:.0f} % as far' + (': it mumbles' if amplitude < AMPLITUDES[0][0] else '')
     grade = _worst_of(grade, _within(lag, LAGS_MS), _within(amplitude, AMPLITUDES))
-    text = f'the true one (correlation {correlation:.2f}), {when}; the mouth opens {how_far}.'
-    lines.append(Line(grade, f'The opening {follows}', text))
+    text = f'correlation: the mouth {follows} the true one, {when}, and opens {how_far}.'
+    lines.append(Line(grade, f'Opening {correlation:.2f}', text))
   if (conf0 := ours.get('sync_conf0')) is not None and truth.get('sync_conf0'):
     share, judge = conf0 / truth['sync_conf0'], record.get('judge', {})
     who = f'{judge.get("name", "the judge")} ({"SyncNet" if judge.get("kind") == "syncnet" else "expert of the subject"})'
-    lines.append(Line('good' if share > 0.85 else 'fair' if share > 0.5 else 'poor', f'Sync {100 * share:.0f} % of the truth',
+    lines.append(Line('good' if share > 0.85 else 'fair' if share > 0.5 else 'poor', f'Sync {100 * share:.0f} % of true',
                       f'conf0 {conf0:.3f}, the true frames {truth["sync_conf0"]:.3f}, by {who}. Means of mouths can exceed 100 %.'))
   if (jitter := ours.get('jitter_ratio')) is not None:
     lines.append(Line(_within(jitter, JITTERS), f'Jitter {jitter:.2f} × true',
