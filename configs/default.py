@@ -58,6 +58,8 @@ def get_config() -> ConfigDict:
   config.compose.num_inverse_steps = 8  # fixed-point steps of C2O
 
   config.blend = ConfigDict()
+  config.blend.width = 64  # channels at full size, twice as many below
+  config.blend.align_corners = False  # doubling keeps the ends (reference program): then the window's rim matters everywhere
   config.blend.residual = True  # Blend-Net predicts what to add to its input [P]; False: the image itself
   config.blend.context = 0.08  # margin of its window around the lips, of the frame's width
   config.blend.hole_fraction = 0.5  # of the windows in training have black holes, for Blend-Net to fill them at new poses
@@ -76,8 +78,10 @@ def get_config() -> ConfigDict:
   config.loss.sync_weight = 0.002  # contrastive sync loss (Eq. 6)
 
   config.sync = ConfigDict()
-  config.sync.expert = ''  # folder of `speech2lip expert` or `convert --kind syncnet`; 'own': trained first, into the workdir
-  config.sync.start_step = 1000  # from here on each batch begins with windows of 5 consecutive frames
+  config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;
+  # 'own': experts trained first, into the workdir
+  config.sync.num_own = 2  # experts of 'own', which judge together
+  config.sync.start_step = 1000  # from here on windows of 5 consecutive frames come to each batch
   config.sync.num_windows = 8  # windows a step over all devices; a multiple of devices
   config.sync.num_negatives = 8  # other times of its clip that a mouth is held against
   config.sync.max_shift = 15  # the furthest of them, frames

@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
   config.field.ensemble = True
   config.compose.feather = 0.0
   config.blend.residual = False
+  config.blend.align_corners = True
   config.depth.num_frames = 0  # its learned depth is used by none of its warps
   config.sync.start_step = 100_000
   config.train.num_steps = 200_000  # the program has no end; its sync term begins at half of this

@@ -89,7 +89,7 @@ def _check_shapes(params, width, num_channels):
   expected = {
       'audio_net': jax.eval_shape(AudioNet().init, key, zeros(1, 16, num_channels)),
       'lip_field': jax.eval_shape(LipField(width=width, use_time=True).init, key, zeros(1, 1, 2), zeros(1, 64), zeros(1)),
-      'blend_net': jax.eval_shape(BlendNet(residual=False).init, key, zeros(1, 8, 8, 3))}
+      'blend_net': jax.eval_shape(BlendNet(residual=False, align_corners=True).init, key, zeros(1, 8, 8, 3))}
   for name, network in expected.items():
     for path, wanted in jax.tree.leaves_with_path(network['params']):
       found = params[name]

@@ -94,7 +94,7 @@ def reconstruct(params: Any, batch_stats: Any, rgb_lip: jax.Array, sample: Sampl
   rule = config.reference
   _, merged = compose.reference_merge(rgb_lip, sample.rgb_face_canonical, sample.rgb_face_observed, sample.mask_lip, grid,
                                       sample.lip_top_left, rule.paste_offset_px, rule.expand_divisor)
-  rgb, updated = BlendNet(residual=config.blend.residual).apply(
+  rgb, updated = BlendNet(residual=config.blend.residual, align_corners=config.blend.align_corners).apply(
       {'params': params['blend_net'], 'batch_stats': batch_stats}, merged[None], train=True, mutable=['batch_stats'])
   return rgb[0], updated['batch_stats']
 

@@ -13,7 +13,7 @@ from tests import goldens
 @functools.cache
 def _network():
   variables = torch_weights.blend_net_from_torch(goldens.weights('blendnet_params'))
-  network = blend_net.BlendNet(residual=False)
+  network = blend_net.BlendNet(residual=False, align_corners=True)
   return (jax.jit(functools.partial(network.apply, variables)),
           jax.jit(functools.partial(network.apply, variables, train=True, mutable=['batch_stats'])))
 

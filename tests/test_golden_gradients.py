@@ -44,7 +44,7 @@ def _results(mode):
     lip = lip_field.local_ensemble(paint, lip_field.pixel_coords(*size)[None], size, golden['rand_value'])
     lip = lip.reshape(1, *size, 3)
     _, merged = merge_golden(golden, rgb_lip=lip[0])
-    recon, _ = blend_net.BlendNet(residual=False).apply(
+    recon, _ = blend_net.BlendNet(residual=False, align_corners=True).apply(
         {'params': params['blend_net'], 'batch_stats': blend_variables['batch_stats']}, merged[None] + noise,
         train=mode == 'train', mutable=['batch_stats'])
     loss_lip = jnp.mean(jnp.square(lip - golden['target_lip']))

@@ -89,12 +89,30 @@ def test_blend_net_with_running_statistics_treats_every_sample_alone():
 
 def test_upsampling_is_linear_interpolation_that_keeps_both_ends():
   x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
-  up = np.asarray(blend_net.upsample(x))
+  up = np.asarray(blend_net.upsample(x, align_corners=True))
   rows, columns = np.linspace(0, 4, 10), np.linspace(0, 6, 14)
   expected = np.apply_along_axis(lambda line: np.interp(rows, np.arange(5), line), 1, x)
   expected = np.apply_along_axis(lambda line: np.interp(columns, np.arange(7), line), 2, expected)
   np.testing.assert_allclose(up, expected, atol=1e-5)
-  assert blend_net.upsample(x[:, :1, :1]).shape == (2, 2, 2, 3)
+  assert blend_net.upsample(x[:, :1, :1], align_corners=True).shape == (2, 2, 2, 3)
+
+
+def test_upsampling_without_kept_ends_is_that_of_pixel_centres():
+  x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
+  np.testing.assert_allclose(blend_net.upsample(x, align_corners=False), jax.image.resize(x, (2, 10, 14, 3), 'linear'), atol=1e-5)
+
+
+def test_blend_net_on_a_window_gives_the_whole_frames_picture_inside_its_receptive_margin():
+  frame = jax.random.uniform(jax.random.key(1), (1, 96, 112, 3))
+  network = blend_net.BlendNet(width=16, residual=False)
+  variables = jax.jit(network.init)(jax.random.key(0), frame)
+  apply, margin = jax.jit(network.apply), blend_net.RECEPTIVE_MARGIN
+  top, left, height, width = 8, 12, 72, 80  # corners on the grid of the pooling
+  whole = apply(variables, frame)[:, top:top + height, left:left + width]
+  window = apply(variables, frame[:, top:top + height, left:left + width])
+  inner = (slice(None), slice(margin, -margin), slice(margin, -margin))
+  np.testing.assert_allclose(window[inner], whole[inner], atol=1e-5)
+  assert np.abs(window - whole).max() > 1e-3  # at the rim it sees another surrounding
 
 
 def test_pooling_gives_each_block_one_gradient_and_the_first_of_equals_takes_it():

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+RECEPTIVE_MARGIN = 28  # pixels; what lies further away does not touch a pixel of Blend-Net's picture (without align_corners)
+
 
 class BatchNorm(nn.Module):
   """Batch normalisation with torch's conventions: biased variance to normalise, unbiased into the running variance.
@@ -60,16 +62,17 @@ def max_pool(x: jax.Array) -> jax.Array:
   return jnp.where(rows[:, :, 0] >= rows[:, :, 1], rows[:, :, 0], rows[:, :, 1])
 
 
-def _double(x, axis):
-  """Linear interpolation to twice the length with both ends kept (align_corners=True), along one axis.
+def _double(x, axis, align_corners):
+  """Linear interpolation to twice the length along one axis: two shifted sums, no gather.
 
-  Output 2i lies i/(2n − 1) of a step before input i, output 2i + 1 lies (n − 1 − i)/(2n − 1) after it: two shifted
-  sums, no gather.
+  Output 2i lies before input i and output 2i + 1 after it: by a quarter of a step each, or, where both ends are kept
+  (align_corners), by i/(2n − 1) and (n − 1 − i)/(2n − 1).
   """
   size = x.shape[axis]
   shape = [1] * x.ndim
   shape[axis] = size
-  before = (np.arange(size, dtype=np.float32) / (2 * size - 1)).reshape(shape)
+  before = np.arange(size, dtype=np.float32) / (2 * size - 1) if align_corners else np.full(size, 0.25, np.float32)
+  before = before.reshape(shape)
   after = before[(slice(None),) * axis + (slice(None, None, -1),)]
   part = lambda start, stop: jax.lax.slice_in_dim(x, start, stop, axis=axis)
   previous = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
@@ -78,9 +81,9 @@ def _double(x, axis):
   return pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1:])
 
 
-def upsample(x: jax.Array) -> jax.Array:
-  """Bilinear ×2 of [B, H, W, C] with align_corners=True: [B, 2H, 2W, C]."""
-  return _double(_double(x, 1), 2)
+def upsample(x: jax.Array, align_corners: bool) -> jax.Array:
+  """Bilinear ×2 of [B, H, W, C]: [B, 2H, 2W, C], with torch's two conventions about the ends."""
+  return _double(_double(x, 1, align_corners), 2, align_corners)
 
 
 class DoubleConv(nn.Module):
@@ -99,14 +102,19 @@ class DoubleConv(nn.Module):
 
 
 class BlendNet(nn.Module):
-  """U-Net of 64, 128 and 128 channels, 1,036,035 parameters.
+  """U-Net of `width`, 2 `width` and 2 `width` channels; 1,036,035 parameters at the reference program's 64.
 
   Attributes:
+    width: channels at full size.
+    align_corners: how it doubles (reference program: True). Without, what it does to a pixel depends on the pixels around
+      it alone, up to `RECEPTIVE_MARGIN`, and not on where the picture ends.
     residual: the result is added to the input (paper), starting at exactly the input; otherwise it is the image
       (reference program).
     axis_name: see `BatchNorm`.
   """
+  width: int = 64
   residual: bool = True
+  align_corners: bool = False
   axis_name: str | None = None
 
   @nn.compact
@@ -120,11 +128,12 @@ class BlendNet(nn.Module):
     def block(num_middle, num_outputs, name):
       return DoubleConv(num_middle, num_outputs, self.axis_name, name=name)
 
-    fine = block(64, 64, 'inc')(rgb, train)
-    middle = block(128, 128, 'down_1')(max_pool(fine), train)
-    h = block(128, 128, 'down_2')(max_pool(middle), train)
-    for name, skip, num_middle, num_outputs in (('up_1', middle, 128, 64), ('up_2', fine, 64, 64)):
-      h = upsample(h)
+    width = self.width
+    fine = block(width, width, 'inc')(rgb, train)
+    middle = block(2 * width, 2 * width, 'down_1')(max_pool(fine), train)
+    h = block(2 * width, 2 * width, 'down_2')(max_pool(middle), train)
+    for name, skip, num_middle, num_outputs in (('up_1', middle, 2 * width, width), ('up_2', fine, width, width)):
+      h = upsample(h, self.align_corners)
       rows, columns = skip.shape[1] - h.shape[1], skip.shape[2] - h.shape[2]
       h = jnp.pad(h, ((0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0)))
       h = block(num_middle, num_outputs, name)(jnp.concatenate([skip, h], axis=-1), train)

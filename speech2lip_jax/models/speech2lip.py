@@ -101,7 +101,7 @@ class Speech2Lip(nn.Module):
       self.lip_field = LipDecoder((box.height, box.width), field.width)
     else:
       self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
-    self.blend_net = BlendNet(residual=blend.residual, axis_name=self.axis_name)
+    self.blend_net = BlendNet(blend.width, blend.residual, blend.align_corners, self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
 
   def speech_code(self, audio_feat: jax.Array) -> jax.Array:
