@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
   config.expert.width = 128  # channels
   config.expert.temperature = 0.1  # of the softmax over cosines
   config.expert.neighbour_weight = 0.25  # target weight of speech one frame off, against 1 in time
-  config.expert.blur = 0.25  # largest weight of each neighbour in a 3-tap blur of the pictures in training; 0 … 0.25
   config.expert.mel_noise_std = 0.3  # of noise on the mel (range −4 … 4) in training
   config.expert.mel_gain_std = 0.3  # of a constant added to a run's mel in training
 

@@ -3,6 +3,7 @@
 A mistake of the user's is one line on standard error and exit status 2.
 """
 import importlib
+import os
 import sys
 import types
 from typing import NoReturn
@@ -17,9 +18,17 @@ VERBS = {
     'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
     'evaluate': 'held-out frames → metrics.json and table',
+    'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
 }
+
+
+def keep_compilations() -> None:
+  """Lets JAX keep what it compiles in the user's cache folder, for the next start; $JAX_COMPILATION_CACHE_DIR names another."""
+  if 'jax' in sys.modules and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # a verb without JAX need not wait for it
+    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    sys.modules['jax'].config.update('jax_compilation_cache_dir', os.path.join(cache, 'speech2lip', 'compiled'))
 
 
 def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
@@ -39,6 +48,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       fail(' '.join(text.split()))
 
   def main(args):
+    keep_compilations()
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
     try:

@@ -60,6 +60,10 @@ class Expert:
     normal = (sync_expert.grey(rgb) - jnp.asarray(self.mean_grey).reshape(-1)[pixels]) / self.deviation
     return normal.reshape(*normal.shape[:-1], *sync_expert.lattice_size(self.lip_size, self.stride))
 
+  def views_of_pixels(self, rgb: jax.Array, pixels: jax.Array, key: jax.Array) -> jax.Array:
+    """The same of windows rgb [V, F, P, 3], each `sync_expert.disturbed`: what pleases the expert alone does not outlive that."""
+    return jax.vmap(sync_expert.disturbed)(self.pictures_of_pixels(rgb, pixels), jax.random.split(key, len(rgb)))
+
   def embed_mouth(self, pictures: jax.Array) -> jax.Array:
     """[B, F − 4, E] of pictures [B, F, rows, columns]."""
     return self.model.apply({'params': self.params}, pictures, method='embed_mouth')
@@ -83,6 +87,34 @@ class Expert:
     windows = subject_mel_windows(subject, np.asarray(first_frames) + HALF_WINDOW, schema.SYNC_MEL_STEPS)
     padded = np.pad(windows, [(0, -len(windows) % 512), (0, 0), (0, 0)])
     return np.concatenate([np.asarray(self._jitted[1](padded[i:i + 512])) for i in range(0, len(padded), 512)])[:len(windows)]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Committee:
+  """Experts of one subject that judge together: cosines of its embeddings are the means of theirs.
+
+  What one expert likes without reason the others do not, so that a mouth is improved for experts that it never met.
+  """
+  members: tuple[Expert, ...]
+
+  @property
+  def stride(self) -> int:
+    return self.members[0].stride
+
+  def views_of_pixels(self, rgb: jax.Array, pixels: jax.Array, key: jax.Array) -> list[jax.Array]:
+    """Each member's own views, `Expert.views_of_pixels`."""
+    keys = jax.random.split(key, len(self.members))
+    return [member.views_of_pixels(rgb, pixels, own_key) for member, own_key in zip(self.members, keys)]
+
+  def embed_mouth(self, views: list[jax.Array]) -> jax.Array:
+    """[V, 1, members · E] of each member's views."""
+    return jnp.concatenate([member.embed_mouth(view) for member, view in zip(self.members, views)], -1) / len(self.members)**0.5
+
+  def embed_speech(self, subject: Subject, first_frames: np.ndarray) -> np.ndarray:
+    """[n, members · E] float32; see `Expert.embed_speech`."""
+    embedded = [member.embed_speech(subject, first_frames) for member in self.members]
+    return np.concatenate(embedded, -1) / np.float32(len(self.members)**0.5)
 
 
 def save_expert(folder: os.PathLike | str, expert: Expert, record: dict[str, Any]) -> None:
@@ -163,7 +195,21 @@ def open_expert(folder: os.PathLike | str, subject: Subject) -> Expert | SyncNet
   return Expert(lip_size=lip_size, **sizes, **load_tree(pathlib.Path(folder, 'weights.npz'), remedy))
 
 
-def sync_sampler(expert: Expert | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict, seed: int
+def open_experts(folders: str, subject: Subject) -> Expert | Committee | SyncNetExpert:
+  """Opens what the sync loss asks: a folder, or several with commas between, whose experts judge together.
+
+  Raises:
+    InputError: as `open_expert`; or SyncNet is among several.
+  """
+  experts = [open_expert(folder, subject) for folder in folders.split(',')]
+  if len(experts) == 1:
+    return experts[0]
+  if any(isinstance(expert, SyncNetExpert) for expert in experts):
+    raise InputError(f'config.sync.expert={folders}: SyncNet looks at whole faces and judges alone; give its folder only')
+  return Committee(tuple(experts))
+
+
+def sync_sampler(expert: Expert | Committee | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict, seed: int
                  ) -> SyncSampler:
   """Windows among the given frames, with the expert's embeddings of their speech.
 

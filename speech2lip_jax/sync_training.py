@@ -52,23 +52,14 @@ class Runs:
     return lips.reshape(*ids.shape, *lips.shape[1:]), mel.reshape(*centres.shape, *mel.shape[1:])
 
 
-def _augmented_pictures(lips: jax.Array, expert: Expert, config: ConfigDict, key: jax.Array) -> jax.Array:
-  """The expert's view of runs [R, F, h, w, 3]: each run moved by up to a lattice cell, blurred, lit otherwise, maybe mirrored."""
+def _augmented_pictures(lips: jax.Array, expert: Expert, key: jax.Array) -> jax.Array:
+  """The expert's view of runs [R, F, h, w, 3]: each run moved by up to a lattice cell and disturbed."""
   def one(run, key):
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key)
     shift = jax.random.randint(keys[0], (2,), -expert.stride, 2 * expert.stride)
     pixels = sync_expert.lattice_pixels(expert.lip_size, expert.stride, shift)
     pictures = expert.pictures_of_pixels(run.reshape(len(run), -1, 3)[:, pixels] / 255.0, pixels)
-    neighbour = config.blur * jax.random.uniform(keys[1])
-    for axis in (1, 2):
-      pad = [(0, 0)] * 3
-      pad[axis] = (1, 1)
-      padded = jnp.pad(pictures, pad, 'edge')
-      before, after = (jax.lax.slice_in_dim(padded, start, start + pictures.shape[axis], axis=axis) for start in (0, 2))
-      pictures = neighbour * (before + after) + (1 - 2 * neighbour) * pictures
-    gain, offset = jax.random.normal(keys[2], (2,)) * jnp.array([0.15, 0.3])
-    pictures = jnp.where(jax.random.bernoulli(keys[3]), pictures[:, :, ::-1], pictures)
-    return pictures * jnp.exp(gain) + offset + 0.1 * jax.random.normal(keys[4], pictures.shape)
+    return sync_expert.disturbed(pictures, keys[1])
 
   return jax.vmap(one)(lips, jax.random.split(key, len(lips)))
 
@@ -117,7 +108,7 @@ def train_expert(subject: Subject, frame_ids: np.ndarray, config: ConfigDict, sh
 
   def loss_fn(params, lips, mel, key):
     keys = jax.random.split(key)
-    mouth = expert.model.apply({'params': params}, _augmented_pictures(lips, expert, config.expert, keys[0]), method='embed_mouth')
+    mouth = expert.model.apply({'params': params}, _augmented_pictures(lips, expert, keys[0]), method='embed_mouth')
     mel = _augmented_mel(mel, config.expert, keys[1])
     speech = expert.model.apply({'params': params}, mel.reshape(-1, *mel.shape[2:]), method='embed_mel')
     return contrastive_loss(mouth, speech.reshape(mouth.shape), config.expert)

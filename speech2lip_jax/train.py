@@ -17,7 +17,6 @@ from tqdm import tqdm
 from configs import expert as expert_recipe
 from speech2lip_jax import checkpoint, cli, head_depth, predict, train_step
 from speech2lip_jax.common_flags import WORKDIR
-from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Split, Subject, evenly_spaced, load_subject, split_frames
 from speech2lip_jax.data.features import open_features
 from speech2lip_jax.data.input_pipeline import SyncSampler, TrainBatches, prefetch
@@ -25,9 +24,10 @@ from speech2lip_jax.devices import replicate, shard, unreplicate
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.frozen import load_lpips
 from speech2lip_jax.metrics import image as image_metrics
+from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
 from speech2lip_jax.subject_model import build_model, subject_constants
 from speech2lip_jax.summary import Summary
-from speech2lip_jax.sync_expert import SyncNetExpert, face_boxes, open_expert, save_expert, sync_sampler
+from speech2lip_jax.sync_expert import SyncNetExpert, face_boxes, open_experts, save_expert, sync_sampler
 from speech2lip_jax.sync_training import train_expert
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/default.py', 'The recipe.')
@@ -54,12 +54,12 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
     raise InputError(f'config.train.batch_size={train.batch_size}: must be a multiple of devices × blend_every = '
                      f'{num_devices} × {train.blend_every} = {unit}; give {max(1, -(-train.batch_size // unit)) * unit}')
   if config.sync.expert:
-    share, windows = train.batch_size // num_devices, config.sync.num_windows
-    most = (share - share // train.blend_every) // schema.SYNC_FRAMES * num_devices
-    if windows <= 0 or windows % num_devices or windows > most:
-      raise InputError(f'config.sync.num_windows={windows}: must be a multiple of the {num_devices} devices and at most {most}, '
-                       f'as many windows of {schema.SYNC_FRAMES} frames as batches of {train.batch_size} hold; '
-                       "change it, config.train.batch_size, or give --config.sync.expert=''")
+    windows = config.sync.num_windows
+    if windows <= 0 or windows % num_devices:
+      raise InputError(f'config.sync.num_windows={windows}: must be a multiple of the {num_devices} devices; give '
+                       f'{-(-max(windows, 1) // num_devices) * num_devices}')
+    if config.sync.num_own < 1:
+      raise InputError(f'config.sync.num_own={config.sync.num_own}: must be at least 1')
     if config.sync.max_shift < 2 or config.sync.num_negatives < 0:
       raise InputError(f'config.sync.max_shift={config.sync.max_shift}, num_negatives={config.sync.num_negatives}: '
                        'must be at least 2 and 0')
@@ -115,29 +115,37 @@ def with_learned_depth(state: train_step.TrainState, model, constants, subject, 
   return state, {'metric/head_rms_tracked_depth': errors[0], 'metric/head_rms_learned_depth': errors[1]}
 
 
-def open_frozen(config: ConfigDict, subject: Subject, split: Split, workdir: str
+def open_frozen(config: ConfigDict, subject: Subject, split: Split, window: tuple[int, int], workdir: str
                 ) -> tuple[train_step.Frozen, SyncSampler | None]:
   """The networks that the losses ask, and what picks the windows of the sync loss; says which they are.
 
-  An expert of the subject's own ('own') is trained first, by the main process, into WORKDIR/expert.
+  Experts of the subject's own ('own') are trained first, by the main process, into WORKDIR/expert_0, expert_1, …
+  window: (height, width) in pixels of what is blended.
 
   Raises:
-    InputError: weights are missing or do not fit.
+    InputError: weights are missing or do not fit, or the window is too small for LPIPS.
   """
   is_main, expert, sampler = jax.process_index() == 0, None, None
   lpips = load_lpips(config.loss.lpips) if config.loss.lpips and config.loss.perceptual_weight else None
+  if lpips and min(window) < LPIPS_MIN_SIZE:
+    raise InputError(f'config.loss.lpips={config.loss.lpips}: LPIPS needs at least {LPIPS_MIN_SIZE}×{LPIPS_MIN_SIZE} pixels, the '
+                     f"subject's mouth window has {window[0]}×{window[1]}; preprocess with a larger --size, or give "
+                     "--config.loss.lpips='' for the distance of edges")
   perceptual = f'LPIPS of {config.loss.lpips}' if lpips else 'distance of edges (no weights needed; config.loss.lpips is empty)'
   folder = config.sync.expert
   if folder:
     if folder == 'own':
-      folder = pathlib.Path(workdir, 'expert')
-      if is_main and not (folder / 'expert.json').is_file():
-        recipe = expert_recipe.get_config()
-        print('training the sync expert first', file=sys.stderr)
-        save_expert(folder, train_expert(subject, split.train, recipe), {'subject': subject.folder.name})
+      own = [pathlib.Path(workdir, f'expert_{i}') for i in range(config.sync.num_own)]
+      for i, path in enumerate(own):
+        if is_main and not (path / 'expert.json').is_file():
+          recipe = expert_recipe.get_config().unlock()
+          recipe.seed = i
+          print(f'training sync expert {i + 1} of {len(own)} first', file=sys.stderr)
+          save_expert(path, train_expert(subject, split.train, recipe), {'subject': subject.folder.name, 'seed': i})
       if jax.process_count() > 1:
         multihost_utils.sync_global_devices('expert')
-    expert = open_expert(folder, subject)
+      folder = ','.join(map(str, own))
+    expert = open_experts(folder, subject)
     sampler = sync_sampler(expert, subject, split.train, config.sync, config.seed)
   if is_main:
     print(f'perceptual term: {perceptual if config.loss.perceptual_weight else "off"}; sync loss: '
@@ -164,7 +172,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   constants = subject_constants(subject, split.train)
   optimizer, schedule = train_step.make_optimizer(train)
   state = train_step.create_state(model, optimizer, constants, config, features.num_channels)
-  frozen, sampler = open_frozen(config, subject, split, workdir)
+  frozen, sampler = open_frozen(config, subject, split, model.geometry.window, workdir)
   batches = TrainBatches(subject, split.train, features, seed=config.seed, batch_size=train.batch_size,
                          blend_every=train.blend_every, sync=sampler,
                          face_box=face_boxes(subject) if isinstance(frozen.expert, SyncNetExpert) else None,
@@ -181,8 +189,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
     elif config.depth.num_frames:
       state, depth_metrics = with_learned_depth(state, model, constants, subject, split, config, is_main)
     summary = Summary(workdir, first_step) if is_main else None
-    if is_main and depth_metrics:
-      summary.scalars(0, depth_metrics)
+    if is_main and not first_step:
+      networks = {name: params for name, params in state.params.items() if name != 'canonical_depth'}
+      summary.scalars(0, depth_metrics | {'metric/num_parameters': sum(x.size for x in jax.tree.leaves(networks))})
     state, device_constants, frozen = replicate((state, constants, frozen))
     steps = {phase: train_step.make_train_step(model, optimizer, config, phase) for phase in train_step.PHASES}
 

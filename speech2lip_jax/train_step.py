@@ -125,7 +125,7 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
 
   def lip_terms(variables, batch: Batch, audio_feat, keys, step_key, constants, frozen: Frozen):
     num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
-    pixel_key, phase_key = jax.random.split(step_key)
+    pixel_key, phase_key, view_key = jax.random.split(step_key, 3)
     rgb, target = painted(variables, batch, audio_feat, keys, slice(num_window_frames, None), single_pixels(pixel_key), constants)
     error = jnp.mean(jnp.square(rgb - target), (1, 2))
     if not num_window_frames:
@@ -135,7 +135,8 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
       phase_yx = jax.random.randint(phase_key, (2,), 0, expert.stride)
       pixels = sync_expert.lattice_pixels((lip_height, lip_width), expert.stride, phase_yx)
       rgb, target = painted(variables, batch, audio_feat, keys, rows, pixels, constants)
-      mouth = expert.embed_mouth(expert.pictures_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels))[:, 0]
+      views = expert.views_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels, view_key)
+      mouth = expert.embed_mouth(views)[:, 0]
     else:
       rgb, target = painted(variables, batch, audio_feat, keys, rows, jnp.arange(num_pixels), constants)
       frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)

@@ -1,4 +1,5 @@
 """Sync: the metrics in closed form, the expert learning from a toy subject, and the contrastive loss in the training step."""
+import dataclasses
 import json
 
 import jax
@@ -222,13 +223,16 @@ def test_two_devices_take_the_sync_step_of_one(subject, expert, parts):
 def test_the_same_frames_are_composed_on_any_number_of_devices(subject, parts):
   one, two = (batch_of(subject, parts, count, with_frames=True) for count in (1, 2))
   np.testing.assert_array_equal(one.frames.rgb_face_observed, two.frames.rgb_face_observed)
-  rows = input_pipeline.composed_rows(16, 10, 4)
+  rows = input_pipeline.composed_rows(26, 10, 4)
+  assert len(rows) == 16 // 4
   np.testing.assert_array_equal(one.frames.observed_from_canonical, subject.observed_from_canonical[one.frame_id[rows]])
 
 
 def test_windows_are_consecutive_frames_of_a_clip_with_their_own_speech(subject, expert, parts):
   batch = batch_of(subject, parts, 2)
-  ids = batch.frame_id.reshape(2, 8)[:, :5]
+  others = input_pipeline.frame_ids_of_step(parts[1].train, 0, 5, 16)
+  np.testing.assert_array_equal(batch.frame_id.reshape(2, 13)[:, 5:].reshape(-1), others)  # all frames of the plain batch
+  ids = batch.frame_id.reshape(2, 13)[:, :5]
   np.testing.assert_array_equal(np.diff(ids, axis=1), 1)
   assert (np.diff(subject.clip_of_frames(ids.reshape(-1)).reshape(ids.shape), axis=1) == 0).all()
   np.testing.assert_allclose(batch.sync.speech[:, 0], expert.embed_speech(subject, ids[:, 0]), atol=1e-5)
@@ -252,7 +256,7 @@ def test_the_sync_term_reaches_the_generator(subject, expert, parts, negative_we
     assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
 
 
-def test_training_makes_its_own_expert_first_and_resumes_with_it(folder, tmp_path, monkeypatch):
+def test_training_makes_its_own_experts_first(folder, tmp_path, monkeypatch):
   config = sync_config(folder, ).copy_and_resolve_references().unlock()
   config.sync.update(expert='own', num_windows=8, start_step=1)
   config.train.update(batch_size=64, blend_every=8, num_steps=3, eval_every=3)
@@ -262,15 +266,27 @@ def test_training_makes_its_own_expert_first_and_resumes_with_it(folder, tmp_pat
   train.train_and_evaluate(config, str(tmp_path))
   values = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
   assert [record['step'] for record in values if 'loss/sync' in record] == [2, 3]
-  assert (tmp_path / 'expert' / 'weights.npz').is_file()
+  assert (tmp_path / 'expert_0' / 'weights.npz').is_file() and (tmp_path / 'expert_1' / 'weights.npz').is_file()
 
 
-@pytest.mark.parametrize('windows', [0, 3, 80])
-def test_a_batch_that_holds_no_such_windows_is_told_at_once(folder, windows):
+@pytest.mark.parametrize('windows', [0, 3])
+def test_windows_that_devices_cannot_share_are_told_at_once(folder, windows):
   config = sync_config(folder).copy_and_resolve_references().unlock()
   config.sync.num_windows = windows
   with pytest.raises(InputError, match='config.sync.num_windows'):
     train.validate_config(config, num_devices=2)
+
+
+def test_a_committees_cosines_are_the_means_of_its_members(subject, expert, tmp_path):
+  other = dataclasses.replace(expert, params=jax.tree.map(lambda x: x * 0.9, expert.params))
+  for name, member in (('a', expert), ('b', other)):
+    sync_expert.save_expert(tmp_path / name, member, {})
+  committee = sync_expert.open_experts(f'{tmp_path}/a,{tmp_path}/b', subject)
+  first = np.array([3, 9])
+  rgb = np.random.default_rng(0).random((2, 5, *expert.lip_size, 3), np.float32)
+  pictures = expert.pictures(rgb)
+  cosine = lambda one, views: np.sum(one.embed_mouth(views)[:, 0] * one.embed_speech(subject, first), -1)
+  np.testing.assert_allclose(cosine(committee, [pictures] * 2), (cosine(expert, pictures) + cosine(other, pictures)) / 2, atol=1e-5)
 
 
 def test_another_voice_keeps_time_and_changes_the_spectrum():

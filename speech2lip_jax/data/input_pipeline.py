@@ -24,7 +24,7 @@ class Frames(NamedTuple):
 
 
 class SyncWindows(NamedTuple):
-  """Speech for the windows of 5 consecutive frames that a batch begins with. V: windows; E: length of an embedding.
+  """Speech for the windows of 5 consecutive frames that come before a batch's others. V: windows; E: length of an embedding.
 
   speech: [V, 1 + K, E] float32, the expert's embeddings of a window's own speech and of K other times of its clip. frames:
   `Frames` of the 5·V frames and face_box: [5·V, 4] float32 (top, left, bottom, right) pixels, for an expert that looks at faces;
@@ -51,9 +51,8 @@ class Batch(NamedTuple):
 
 
 def composed_rows(share: int, num_window_frames: int, blend_every: int) -> np.ndarray:
-  """Which frames of a device's share are composed, [share // blend_every]: evenly spaced behind those of the windows."""
-  count = share // blend_every
-  return num_window_frames + (share - num_window_frames) * np.arange(count) // count
+  """Which frames of a device's share are composed: every blend_every-th one behind those of the windows."""
+  return np.arange(num_window_frames, share, blend_every)
 
 
 def frame_ids_of_step(frame_ids: np.ndarray, seed: int, step: int, batch_size: int) -> np.ndarray:
@@ -118,9 +117,9 @@ class TrainBatches:
     return slice(self._process * share, (self._process + 1) * share)
 
   def batch(self, step: int, with_frames: bool, with_sync: bool = False) -> Batch:
-    """The batch of a step; `with_frames` adds the frames to compose, `with_sync` begins it with windows.
+    """The batch of a step; `with_frames` adds the frames to compose, `with_sync` puts windows before its batch_size frames.
 
-    The windows take the places of the last of the step's frames. A frame's sample id does not depend on the devices.
+    A frame's sample id depends neither on the devices nor on the windows.
     """
     ids = frame_ids_of_step(self._frame_ids, self._seed, step, self._batch_size)
     num_window_frames, sync = 0, None
@@ -128,16 +127,15 @@ class TrainBatches:
       first, speech = self._sync.windows(step)
       num_window_frames = schema.SYNC_FRAMES * len(first)
       window_ids = (first[:, None] + np.arange(schema.SYNC_FRAMES)).reshape(-1)
-      ids = np.concatenate([window_ids, ids[:self._batch_size - num_window_frames]])
+      ids = np.concatenate([ids, window_ids])
       mine = window_ids[self._share(num_window_frames)]
       faces = (make_frames(self._subject, self._poses, mine), self._face_box[mine]) if self._face_box is not None else (None, None)
       sync = SyncWindows(speech[self._share(len(first))], *faces)
-    of_windows, of_singles = np.split(np.arange(self._batch_size), [num_window_frames])
-    by_device = [part.reshape(self._num_devices, -1) for part in (of_windows, of_singles)]
-    by_device = np.concatenate(by_device, 1)
-    sample_id = by_device.reshape(-1)[self._share(self._batch_size)]
+    of_singles, of_windows = np.split(np.arange(len(ids)), [self._batch_size])
+    by_device = np.concatenate([part.reshape(self._num_devices, -1) for part in (of_windows, of_singles)], 1)
+    share = by_device.shape[1]
+    sample_id = by_device.reshape(-1)[self._share(len(ids))]
     ids = ids[sample_id]
-    share = self._batch_size // self._num_devices
     rows = composed_rows(share, num_window_frames // self._num_devices, self._blend_every)
     composed = ids.reshape(-1, share)[:, rows].reshape(-1)
     return Batch(

@@ -12,6 +12,7 @@ import numpy as np
 from speech2lip_jax.data.schema import SYNC_FRAMES
 
 LATTICE_COLUMNS = 20  # at least so many columns are looked at, where the lip box has them
+MAX_BLUR = 0.25  # weight of each neighbour in the 3-tap blur of `disturbed`
 INSET = 0.1  # of the lip box's width left out on every side: composed lips fade into the frame's own pixels there
 
 
@@ -43,6 +44,21 @@ def lattice_pixels(lip_size: tuple[int, int], stride: int, phase: jax.Array) -> 
 def grey(rgb: jax.Array) -> jax.Array:
   """Luma (BT.601) of [..., 3] RGB: [...]."""
   return rgb @ jnp.array([0.299, 0.587, 0.114])
+
+
+def disturbed(pictures: jax.Array, key: jax.Array) -> jax.Array:
+  """Normalised pictures [F, rows, columns] of a run, blurred, lit otherwise, maybe mirrored, noisy: what must not matter."""
+  keys = jax.random.split(key, 4)
+  neighbour = MAX_BLUR * jax.random.uniform(keys[0])
+  for axis in (1, 2):
+    pad = [(0, 0)] * 3
+    pad[axis] = (1, 1)
+    padded = jnp.pad(pictures, pad, 'edge')
+    before, after = (jax.lax.slice_in_dim(padded, start, start + pictures.shape[axis], axis=axis) for start in (0, 2))
+    pictures = neighbour * (before + after) + (1 - 2 * neighbour) * pictures
+  gain, offset = jax.random.normal(keys[1], (2,)) * jnp.array([0.15, 0.3])
+  pictures = jnp.where(jax.random.bernoulli(keys[2]), pictures[:, :, ::-1], pictures)
+  return pictures * jnp.exp(gain) + offset + 0.1 * jax.random.normal(keys[3], pictures.shape)
 
 
 class SyncExpert(nn.Module):
