@@ -1,0 +1,267 @@
+"""Scoring frame by frame, the report, and two videos of anyone's; the verb on a training run is in test_train."""
+import base64
+import html.parser
+import json
+import re
+import types
+import weakref
+
+import av
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+
+from speech2lip_jax import compare_videos, metric_table, report, scoring, sync_judge
+from speech2lip_jax.errors import InputError
+from speech2lip_jax.metrics import cpbd, image, seam
+from speech2lip_jax.preprocess import landmarks
+from speech2lip_jax.report_pictures import Album
+from speech2lip_jax.report_verdict import verdict
+
+WINDOW = (40, 30, 60, 70)
+
+
+def pairs(count=12, seed=0):
+  """Pictures with edges, touched more and more inside the window."""
+  rng = np.random.default_rng(seed)
+  base = skimage.data.astronaut()[:128, :128]
+  for i in range(count):
+    true = np.roll(base, i, axis=1)
+    rgb = true.copy()
+    noise = rng.integers(-2 * i, 2 * i + 1, (60, 70, 3))
+    rgb[40:100, 30:100] = np.clip(rgb[40:100, 30:100] + noise, 0, 255)
+    mask = np.zeros((128, 128), bool)
+    mask[60:80, 45:80] = True
+    yield scoring.Pair(rgb, true, mask, WINDOW)
+
+
+def test_scores_are_the_metrics_of_each_frame():
+  album = Album(np.array([2, 7]))
+  with scoring.Scorer(None, None) as scorer:
+    scores, truth = scorer.run_with_truth(pairs(), album.keep)
+  window = np.zeros((128, 128), bool)
+  window[40:100, 30:100] = True
+  for i, pair in enumerate(pairs()):
+    value = {name: values[i] for name, values in scores.values.items()}
+    assert value['psnr_lip'] == image.psnr(pair.rgb, pair.true, pair.mask_mouth)
+    assert value['psnr_img'] == image.psnr(pair.rgb, pair.true)
+    assert (value['ssim_img'], value['ssim_lip']) == image.ssim(pair.rgb, pair.true, pair.mask_mouth)
+    assert (value['seam_levels'], value['seam_ratio']) == seam.seam(pair.rgb, pair.true, window)
+    assert value['untouched_levels'] == 0
+    crop = pair.true[38:102, 30:94]  # the 64×64 block about the mask
+    assert truth.values['cpbd_lip'][i] == cpbd.cpbd(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY))
+  assert [shot.row for shot in album.chosen] == [2, 7]
+  assert [shot.row for shot in album.worst()] == [11, 9], 'of ten in a row the worst alone'
+  summary = scoring.with_nulls(scoring.summary(scores, truth, [np.arange(12)], 25))
+  assert list(summary) == list(metric_table.METRICS)
+  assert summary['psnr_lip'] == pytest.approx(scores.values['psnr_lip'].mean())
+  assert summary['lpips_lip'] is summary['lmd_px'] is summary['sync_conf'] is None
+
+
+def test_a_pixel_touched_outside_the_window_is_found():
+  pair = next(pairs(1))
+  rgb = pair.rgb.copy()
+  rgb[3, 5, 1] ^= 16
+  with scoring.Scorer(None, None) as scorer:
+    assert scorer.run([pair._replace(rgb=rgb)]).values['untouched_levels'].tolist() == [16]
+
+
+def test_scoring_keeps_few_frames_however_long_the_video():
+  alive, most = weakref.WeakSet(), 0
+
+  class Frame(np.ndarray):
+    __hash__ = object.__hash__
+
+  def stream():
+    nonlocal most
+    for i in range(60):
+      frame = np.full((32, 32, 3), i, np.uint8).view(Frame)
+      alive.add(frame)
+      most = max(most, len(alive))
+      yield scoring.Pair(frame, frame, None, None)
+      del frame
+
+  with scoring.Scorer(None, None) as scorer:
+    assert len(scorer.run(stream()).values['psnr_img']) == 60
+  assert most <= scoring.MAX_WAITING + 4
+
+
+class Page(html.parser.HTMLParser):
+  """Collects what a page refers to and checks that its elements are closed."""
+  VOID = {'meta', 'img'}
+
+  def __init__(self, text):
+    super().__init__()
+    self.references, self.images, self.open = [], [], []
+    self.feed(text)
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    self.references += [attrs[name] for name in ('src', 'href') if name in attrs]
+    if tag == 'img':
+      self.images.append(attrs['src'])
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):  # <line …/> of an SVG
+    assert tag in {'line', 'polyline', 'polygon'}
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+  """A report with every part, and its text."""
+  album = Album(np.array([1, 5, 9]))
+  with scoring.Scorer(None, None) as scorer:
+    scores, _ = scorer.run_with_truth(pairs(), album.keep)
+  row = dict.fromkeys(metric_table.METRICS)
+  rows = {'truth': row | {'opening_corr': 1.0, 'sync_conf0': 0.6},
+          'model': row | {'psnr_lip': 31.2, 'opening_corr': 0.95, 'opening_lag_ms': 61.0, 'opening_amplitude': 0.9,
+                          'sync_conf0': 0.59, 'seam_ratio': 1.0, 'untouched_levels': 0.0},
+          'mean_lips': row | {'psnr_lip': 29.0}, 'oracle': row | {'psnr_lip': 51.0}}
+  times = np.arange(60)
+  page = report.Report(
+      title='toy <subject>', subtitle='60 frames', names=metric_table.NAMES,
+      record={'num_frames': 60, 'reasons': {'lpips_lip': 'no weights'}, 'judge': {'name': 'xj', 'kind': 'own'}}, rows=rows,
+      album=album, frame_of_row=lambda row: (100 + row, 'clip<3>'), histograms={'psnr_lip': {'model': scores.values['psnr_lip']}},
+      openings={'truth': 0.05 + 0.04 * np.sin(times / 3), 'model': 0.05 + 0.03 * np.sin(times / 3)},
+      sound=np.sin(np.arange(60 * 640) / 9).astype(np.float32), fps=25.0, clip_starts=[(0, 'a'), (30, 'b')],
+      log={'loss/lip': (np.arange(9.0), 1 / (1 + np.arange(9.0))), 'metric/psnr_lip_val': (np.arange(3.0), np.arange(3.0))},
+      contact_sheet=skimage.data.astronaut(), settings='train:\n  seed: 0\n', with_published=True)
+  path = tmp_path_factory.mktemp('report') / 'report.html'
+  report.write_report(path, page)
+  return page, path.read_text()
+
+
+def test_the_report_is_one_small_file_that_asks_for_nothing_else(page):
+  _, text = page
+  parsed = Page(text)
+  words = re.sub(r'base64,[^"]*|xmlns="http://www.w3.org/2000/svg"', '', text)
+  assert not parsed.open and 'http' not in words and 'nan' not in words
+  assert all(reference.startswith('data:image/jpeg;base64,') for reference in parsed.references)
+  for source in parsed.images:
+    assert cv2.imdecode(np.frombuffer(base64.b64decode(source.split(',')[1]), np.uint8), cv2.IMREAD_COLOR) is not None
+  assert len(parsed.images) == 2 + 2 + 1  # strips, worst frames, contact sheet
+  assert len(text) < 5e6 and 'toy &lt;subject&gt;' in text and 'clip&lt;3&gt;' in text
+
+
+def test_the_report_says_what_was_found(page):
+  given, text = page
+  for part in ('Numbers', 'Published numbers, of another data set', 'Not comparable', 'worst frames', 'Lip opening over time',
+               'Training', 'The subject', 'Made with', 'no weights', 'seed: 0', 'frame 111'):
+    assert part in text, part
+  lines = {line.title: line for line in verdict(given.rows, given.record)}
+  assert lines['Mouth 31.20 dB'].grade == 'good' and '+2.2 dB' in lines['Mouth 31.20 dB'].text
+  assert lines['Opening 0.95'].grade == 'fair' and '61 ms late' in lines['Opening 0.95'].text
+  assert 'xj' in lines['Sync 98 % of true'].text
+  assert lines['Seam 1.000 × true'].grade == 'good' and 'No pixel outside' in lines['Seam 1.000 × true'].text
+
+
+def test_the_best_row_is_told_among_ours_and_the_baselines():
+  row = dict.fromkeys(metric_table.METRICS)
+  rows = {'truth': row | {'jitter_ratio': 1.0}, 'model': row | {'psnr_lip': 31.204, 'jitter_ratio': 0.7},
+          'nearest': row | {'psnr_lip': 31.2, 'jitter_ratio': 1.2}, 'mean_lips': row | {'psnr_lip': 29.0, 'jitter_ratio': 0.4},
+          'oracle': row | {'psnr_lip': 50.0}}
+  assert metric_table.best_rows(rows, 'psnr_lip') == {'model', 'nearest'}, 'equal as shown'
+  assert metric_table.best_rows(rows, 'jitter_ratio') == {'nearest'}
+  assert metric_table.best_rows(rows, 'cpbd_lip') == set()
+  assert '| model | 31.20 | 0.70 |' in metric_table.markdown(rows)
+
+
+def test_a_judge_finds_a_late_mouth_less_confident(monkeypatch):
+  monkeypatch.setattr(sync_judge, 'CHUNK', 16)
+  rng = np.random.default_rng(0)
+  speech = rng.normal(size=(90, 8)).astype(np.float32)
+  speech /= np.linalg.norm(speech, axis=-1, keepdims=True)
+  faces = np.clip(np.round(128 + 100 * speech), 0, 255).astype(np.uint8)  # a frame carries its own 8 numbers
+
+  def embed_faces(faces, boxes):
+    codes = (faces.reshape(-1, 5, 96, 96, 3)[:, 0, 0, :8, 0] - 128 / 255)
+    return codes / jnp.linalg.norm(codes, axis=-1, keepdims=True)
+
+  boxes = np.tile([10.0, 20.0, 106.0, 116.0], (90, 1))
+  runs = [np.arange(80), np.arange(80, 90)]
+  judge = sync_judge.FaceJudge(types.SimpleNamespace(embed_faces=embed_faces), runs, speech, boxes)
+
+  def views(order):
+    shown = []
+    for row, source in enumerate(order):
+      frame = np.zeros((130, 140, 3), np.uint8)
+      frame[10, 20:28, 0] = faces[source]
+      shown.append(judge.view(row, frame))
+      np.testing.assert_array_equal(shown[-1][0, :8, 0], faces[source])
+    return shown
+
+  true, late = judge.scores(views(range(90))), judge.scores(views(np.maximum(np.arange(90) - 3, 0)))
+  assert true['sync_conf0'] == pytest.approx(true['sync_conf']) and true['sync_conf'] > 0.9 and true['sync_acc5'] > 0.99
+  assert late['sync_conf'] > 0.8 and abs(late['sync_conf0']) < 0.2
+
+
+def write_video(path, frames, fps=25):
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('libx264', rate=fps, options={'crf': '12'})
+    stream.height, stream.width = frames[0].shape[:2]
+    stream.pix_fmt = 'yuv420p'
+    for frame in frames:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')))
+    container.mux(stream.encode())
+  return str(path)
+
+
+@pytest.fixture(scope='module')
+def frames():
+  return [np.roll(skimage.data.astronaut()[:256, 96:352], i % 5, axis=1) for i in range(32)]
+
+
+def test_two_videos_without_a_landmark_model_are_compared_as_wholes(frames, tmp_path):
+  ours = [np.clip(frame.astype(int) + 9, 0, 255).astype(np.uint8) for frame in frames[:30]]
+  record = compare_videos.compare(write_video(tmp_path / 'a.mp4', ours, 30), write_video(tmp_path / 'b.mp4', frames, 30),
+                                  tmp_path / 'out')
+  assert record == json.loads((tmp_path / 'out/metrics.json').read_text())
+  assert record['num_frames'] == 30 and record['fps'] == 30, 'the rate is theirs, and two frames more are left out'
+  assert 28 < record['psnr_img'] < 31 and record['ssim_img'] > 0.9
+  nulls = {name for name in metric_table.METRICS if record[name] is None}
+  assert nulls == set(record['reasons']) == set(metric_table.METRICS) - {'psnr_img', 'ssim_img'}
+  assert '--landmarker' in record['reasons']['psnr_lip'] and '--lpips' in record['reasons']['lpips_lip']
+  assert (tmp_path / 'out/report.html').is_file() and (tmp_path / 'out/table.md').is_file()
+
+
+def test_the_mouth_of_two_videos_is_found_by_landmarks(frames, tmp_path):
+  model = landmarks.model_at_hand(None)
+  if model is None:
+    pytest.skip('needs the landmark model: SPEECH2LIP_LANDMARKER')
+  with landmarks.Detector(model) as detector:
+    face = landmarks.to_pixels(detector.faces(np.ascontiguousarray(frames[0])), 256, 256)[0]
+  mouth = scoring.mouth_rectangle(face, (256, 256))
+  painted = [np.where(np.roll(mouth, i % 5, axis=1)[..., None], 255 - frame, frame) for i, frame in enumerate(frames)]
+  true = write_video(tmp_path / 'b.mp4', frames)
+  record = compare_videos.compare(write_video(tmp_path / 'a.mp4', painted), true, tmp_path / 'out', model)
+  assert record['psnr_lip'] < 12 < record['psnr_img'] and record['ssim_lip'] < 0.3 < 0.9 < record['ssim_img']
+  assert record['cpbd_lip'] is not None and record['mouth_region'] == compare_videos.MOUTH_REGION
+  assert record['baselines']['truth']['lmd_px'] == 0
+  blank = write_video(tmp_path / 'blank.mp4', [np.full((256, 256, 3), 90, np.uint8)] * 32)
+  record = compare_videos.compare(true, blank, tmp_path / 'faceless', model)
+  assert record['psnr_img'] is not None and record['psnr_lip'] is None
+  assert 'no face is found in' in record['reasons']['lmd_px'] and 'blank.mp4' in record['reasons']['lmd_px']
+
+
+@pytest.mark.parametrize('change,match', [
+    (lambda frames: ([frame[:, :200] for frame in frames], 25), 'a.mp4: 200×256 pixels.*b.mp4: 256×256; scale'),
+    (lambda frames: (frames, 30), 'a.mp4: 30 frames a second.*b.mp4: 25; bring'),
+    (lambda frames: (frames[:20], 25), 'a.mp4: 20 frames.*b.mp4: 32; they may differ by 2: cut')])
+def test_videos_that_do_not_fit_are_named_with_the_remedy(frames, tmp_path, change, match):
+  ours, fps = change(frames)
+  with pytest.raises(InputError, match=match):
+    compare_videos.compare(write_video(tmp_path / 'a.mp4', ours, fps), write_video(tmp_path / 'b.mp4', frames), tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_an_expert_of_one_subject_s_lips_cannot_judge_two_videos(frames, tmp_path):
+  (tmp_path / 'expert.json').write_text('{"kind": "own"}')
+  path = write_video(tmp_path / 'a.mp4', frames)
+  with pytest.raises(InputError, match='convert --kind syncnet'):
+    compare_videos.compare(path, path, tmp_path / 'out', judge=str(tmp_path))
