@@ -1,0 +1,91 @@
+"""Where a sweep's trials run, behind one small interface: submit a job, ask how it is, cancel it."""
+import os
+import pathlib
+import signal
+import subprocess
+from typing import Any, NamedTuple, Protocol
+
+RUNNING, DONE, FAILED = 'running', 'done', 'failed'
+GRACE_S = 20.0  # s that a cancelled job has to end by itself, before it is killed
+
+
+class Job(NamedTuple):
+  """A shell command and the file that its output is added to."""
+  command: str
+  log: pathlib.Path
+
+
+class Launcher(Protocol):
+  """Made with the number of jobs that run at once; `submit` is called no oftener than that before one has ended."""
+
+  def __init__(self, at_once: int):
+    ...
+
+  def submit(self, job: Job) -> Any:
+    """Starts a job and returns its handle."""
+
+  def poll(self, handle: Any) -> str:
+    """RUNNING, DONE or FAILED."""
+
+  def cancel(self, handles: list[Any]) -> None:
+    """Ends jobs that are running; returns when none of their processes is left."""
+
+
+class _Process(NamedTuple):
+  process: subprocess.Popen
+  share: int
+
+
+class LocalLauncher:
+  """Processes of this machine. Each job has its own share of the cores that this process may use."""
+
+  def __init__(self, at_once: int):
+    self._cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    self._shares = [set(self._cpus[i::at_once]) or set(self._cpus) for i in range(at_once)]
+    self._free = list(range(at_once))
+
+  def submit(self, job: Job) -> _Process:
+    """Starts a job in a process group of its own, so that Ctrl-C in the terminal does not reach it by itself."""
+    share = self._free.pop(0)
+    with job.log.open('a') as log:
+      if self._cpus:
+        os.sched_setaffinity(0, self._shares[share])  # children have their parent's, from their first instruction on
+      try:
+        process = subprocess.Popen(job.command, shell=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   start_new_session=True)
+      finally:
+        if self._cpus:
+          os.sched_setaffinity(0, self._cpus)
+    return _Process(process, share)
+
+  def poll(self, handle: _Process) -> str:
+    """RUNNING, DONE or FAILED."""
+    code = handle.process.poll()
+    if code is None:
+      return RUNNING
+    if handle.share not in self._free:
+      self._free.append(handle.share)
+    return FAILED if code else DONE
+
+  def cancel(self, handles: list[_Process]) -> None:
+    """Interrupts the jobs' process groups as Ctrl-C would, and kills what is left after GRACE_S."""
+    for handle in handles:
+      _signal_group(handle.process, signal.SIGINT)
+    for handle in handles:
+      try:
+        handle.process.wait(GRACE_S)
+      except subprocess.TimeoutExpired:
+        pass
+      _signal_group(handle.process, signal.SIGKILL)
+      handle.process.wait()
+      self.poll(handle)
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+  try:
+    os.killpg(process.pid, number)
+  except ProcessLookupError:
+    pass  # it has ended
+
+
+LAUNCHERS: dict[str, type[Launcher]] = {'local': LocalLauncher}
