@@ -24,6 +24,7 @@ from speech2lip_jax.metrics import sync
 from speech2lip_jax.models.syncnet import SyncNet
 from speech2lip_jax.ops import warp
 
+SPLINE_REACH = 16  # pixels, beyond which a cubic spline's prefilter weighs less than 1e-9
 CHUNK = 32  # windows at once
 FACE_SIZE = sync_expert.FACE_SIZE
 
@@ -43,18 +44,25 @@ class LipJudge:
 
   def __init__(self, expert: sync_expert.Expert, subject: Subject, frame_ids: np.ndarray):
     self._expert, self._subject, self._ids = expert, subject, frame_ids
-    meta, box, self._poses = subject.meta, subject.meta.lip_box, subject.observed_from_canonical
+    meta, box, poses = subject.meta, subject.meta.lip_box, subject.observed_from_canonical[frame_ids]
     rows, columns = np.mgrid[box.top:box.top + box.height, box.left:box.left + box.width].astype(np.float32)
-
-    def read(frame, pose):
-      places = warp.observed_points(jnp.stack([columns, rows], -1), subject.depth_canonical, pose, meta.focal_px,
-                                    meta.canonical_scale)
-      return warp.sample_image(warp.spline_coefficients(frame / 255.0), places, 'bspline', 'border')
-    self._read = jax.jit(read)
+    points = jax.jit(lambda pose: warp.observed_points(jnp.stack([columns, rows], -1), subject.depth_canonical, pose, meta.focal_px,
+                                                       meta.canonical_scale))
+    extents = [(places.min((0, 1)), places.max((0, 1))) for places in (np.asarray(points(pose)) for pose in poses)]
+    low, high = np.moveaxis(np.array(extents), 1, 0)
+    # A crop that holds every frame's lips, with room for the spline's prefilter to forget the crop's border.
+    width, height = (int(min(extent + 2 * SPLINE_REACH, size)) for extent, size in
+                     zip(np.ceil((high - low).max(0)), (meta.width, meta.height), strict=True))
+    self._corners = np.clip(np.floor(low) - SPLINE_REACH, 0, (meta.width - width, meta.height - height)).astype(int)
+    self._size, self._poses = (height, width), poses
+    self._read = jax.jit(lambda crop, corner, pose: warp.sample_image(warp.spline_coefficients(crop / 255.0), points(pose) - corner,
+                                                                      'bspline', 'border'))
 
   def view(self, row: int, rgb: np.ndarray) -> np.ndarray:
     """The canonical lips in the frame, [h, w, 3] uint8."""
-    lips = np.asarray(self._read(rgb, self._poses[self._ids[row]]))
+    left, top = self._corners[row]
+    crop = rgb[top:top + self._size[0], left:left + self._size[1]]
+    lips = np.asarray(self._read(crop, self._corners[row].astype(np.float32), self._poses[row]))
     return np.round(np.clip(lips, 0, 1) * 255).astype(np.uint8)
 
   def scores(self, views: list[np.ndarray]) -> dict[str, float]:

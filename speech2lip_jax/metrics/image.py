@@ -43,7 +43,8 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = Non
     (mean over the image less the window's radius at its border, mean over the mask's pixels or nan without one).
   """
   per_pixel = np.ones(image.shape[:2])
-  rows, columns = np.nonzero((image != reference).any(-1))
+  changed = cv2.absdiff(image, reference)
+  rows, columns = (np.flatnonzero(cv2.reduce(changed, axis, cv2.REDUCE_MAX).any(-1)) for axis in (1, 0))
   if len(rows):
     reach, margin = SSIM_RADIUS, 2 * SSIM_RADIUS + 1
     span = lambda places, grow, size: slice(max(places.min() - grow, 0), min(places.max() + grow + 1, size))
