@@ -60,10 +60,6 @@ class Expert:
     normal = (sync_expert.grey(rgb) - jnp.asarray(self.mean_grey).reshape(-1)[pixels]) / self.deviation
     return normal.reshape(*normal.shape[:-1], *sync_expert.lattice_size(self.lip_size, self.stride))
 
-  def views_of_pixels(self, rgb: jax.Array, pixels: jax.Array, key: jax.Array) -> jax.Array:
-    """The same of windows rgb [V, F, P, 3], each `sync_expert.disturbed`: what pleases the expert alone does not outlive that."""
-    return jax.vmap(sync_expert.disturbed)(self.pictures_of_pixels(rgb, pixels), jax.random.split(key, len(rgb)))
-
   def embed_mouth(self, pictures: jax.Array) -> jax.Array:
     """[B, F − 4, E] of pictures [B, F, rows, columns]."""
     return self.model.apply({'params': self.params}, pictures, method='embed_mouth')
@@ -102,14 +98,14 @@ class Committee:
   def stride(self) -> int:
     return self.members[0].stride
 
-  def views_of_pixels(self, rgb: jax.Array, pixels: jax.Array, key: jax.Array) -> list[jax.Array]:
-    """Each member's own views, `Expert.views_of_pixels`."""
-    keys = jax.random.split(key, len(self.members))
-    return [member.views_of_pixels(rgb, pixels, own_key) for member, own_key in zip(self.members, keys)]
+  def pictures_of_pixels(self, rgb: jax.Array, pixels: jax.Array) -> list[jax.Array]:
+    """Each member's pictures, `Expert.pictures_of_pixels`."""
+    return [member.pictures_of_pixels(rgb, pixels) for member in self.members]
 
-  def embed_mouth(self, views: list[jax.Array]) -> jax.Array:
-    """[V, 1, members · E] of each member's views."""
-    return jnp.concatenate([member.embed_mouth(view) for member, view in zip(self.members, views)], -1) / len(self.members)**0.5
+  def embed_mouth(self, pictures: list[jax.Array]) -> jax.Array:
+    """[V, 1, members · E] of each member's pictures."""
+    embedded = [member.embed_mouth(seen) for member, seen in zip(self.members, pictures, strict=True)]
+    return jnp.concatenate(embedded, -1) / len(self.members)**0.5
 
   def embed_speech(self, subject: Subject, first_frames: np.ndarray) -> np.ndarray:
     """[n, members · E] float32; see `Expert.embed_speech`."""

@@ -125,7 +125,7 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
 
   def lip_terms(variables, batch: Batch, audio_feat, keys, step_key, constants, frozen: Frozen):
     num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
-    pixel_key, phase_key, view_key = jax.random.split(step_key, 3)
+    pixel_key, phase_key = jax.random.split(step_key)
     rgb, target = painted(variables, batch, audio_feat, keys, slice(num_window_frames, None), single_pixels(pixel_key), constants)
     error = jnp.mean(jnp.square(rgb - target), (1, 2))
     if not num_window_frames:
@@ -135,8 +135,7 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
       phase_yx = jax.random.randint(phase_key, (2,), 0, expert.stride)
       pixels = sync_expert.lattice_pixels((lip_height, lip_width), expert.stride, phase_yx)
       rgb, target = painted(variables, batch, audio_feat, keys, rows, pixels, constants)
-      views = expert.views_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels, view_key)
-      mouth = expert.embed_mouth(views)[:, 0]
+      mouth = expert.embed_mouth(expert.pictures_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels))[:, 0]
     else:
       rgb, target = painted(variables, batch, audio_feat, keys, rows, jnp.arange(num_pixels), constants)
       frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
@@ -198,7 +197,7 @@ def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, 
   loss_fn = make_loss(model, config, phase)
 
   def step(state: TrainState, batch: Batch, constants: SubjectConstants, frozen: Frozen):
-    step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    step_key = jax.random.fold_in(jax.random.key(batch.seed[0]), state.step)
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (_, (terms, batch_stats)), gradients = gradient_fn(state.params, state.batch_stats, batch, constants, frozen, step_key)
     gradients, terms, batch_stats = jax.lax.pmean((gradients, terms, batch_stats), AXIS)
