@@ -11,7 +11,7 @@ from absl import flags, logging
 from scipy.io import wavfile
 from tqdm import tqdm
 
-from speech2lip_jax import cli, media, pose
+from speech2lip_jax import cli, media, pose, silence
 from speech2lip_jax.common_flags import OUT, WORKDIR
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
@@ -73,7 +73,7 @@ def render_audio(trained: Trained, speech: Speech, out: str, clip_name: str | No
   count = max(1, round(speech.sound.shape[1] / speech.rate * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
   codes = trained.sound_codes(speech.mono, count, features_file)
-  _write(trained, frame_ids, codes, out, speech.sound, speech.rate, wanted)
+  write_video(trained, frame_ids, codes, out, speech.sound, speech.rate, wanted)
   return count
 
 
@@ -82,11 +82,13 @@ def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None)
   frame_ids = trained.split.test
   rate, sound = wavfile.read(trained.subject.folder / 'audio.wav', mmap=True)
   sound = sound.reshape(-1, schema.SAMPLES_PER_FRAME)[frame_ids].reshape(1, -1)
-  _write(trained, frame_ids, trained.subject_codes(frame_ids), out, sound, rate, wanted)
+  write_video(trained, frame_ids, trained.subject_codes(frame_ids), out, sound, rate, wanted)
   return len(frame_ids)
 
 
-def _write(trained: Trained, frame_ids, codes, out: str, sound: np.ndarray, rate: int, wanted: pose.PoseSpec | None) -> None:
+def write_video(trained: Trained, frame_ids: np.ndarray, codes: silence.Codes, out: str, sound: np.ndarray, rate: int,
+                wanted: pose.PoseSpec | None = None) -> None:
+  """Writes `out`: the frames [n] saying codes [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses."""
   meta = trained.subject.meta
   if wanted is None:
     predictions = trained.predictor.from_codes(frame_ids, codes)

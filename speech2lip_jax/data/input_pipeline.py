@@ -38,10 +38,12 @@ class SyncWindows(NamedTuple):
 class Batch(NamedTuple):
   """One process's share of a step, device after device. B: frames; `composed_rows` are composed.
 
+  seed: [B] int32, config.seed in every row: as a value, so that runs of all seeds have one compiled step.
   sample_id: [B] int32, position in the global batch (seeds each frame's noise). frame_id: [B] int32.
   audio_feat: [B, T, C] float32. rgb_lip_canonical: [B, h, w, 3] uint8. frames: `Frames` or None.
   sync: `SyncWindows` or None; with it every device's share begins with whole windows.
   """
+  seed: np.ndarray
   sample_id: np.ndarray
   frame_id: np.ndarray
   audio_feat: np.ndarray
@@ -139,6 +141,7 @@ class TrainBatches:
     rows = composed_rows(share, num_window_frames // self._num_devices, self._blend_every)
     composed = ids.reshape(-1, share)[:, rows].reshape(-1)
     return Batch(
+        seed=np.full(len(ids), self._seed, np.int32),
         sample_id=sample_id.astype(np.int32),
         frame_id=ids.astype(np.int32),
         audio_feat=self._features.subject_windows(ids),
