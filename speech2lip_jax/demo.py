@@ -8,7 +8,7 @@ frames and a foreign sound, and evaluates. Each step calls the verb's own functi
     DIR/run/                   training
     DIR/held_out.mp4           frames that training never saw, with their own sound
     DIR/foreign.mp4, .wav      another voice, which the subject never heard
-    DIR/eval/                  metrics.json, table.md, strips.png
+    DIR/eval/                  report.html, metrics.json, table.md, strips.png
     DIR/sheet.png              true held-out frames, ours, and frames of foreign.mp4
 """
 import json
@@ -43,6 +43,7 @@ class DemoFiles(NamedTuple):
   foreign: pathlib.Path
   sheet: pathlib.Path
   table: pathlib.Path
+  report: pathlib.Path
   metrics_json: pathlib.Path
   metrics: dict[str, Any]
 
@@ -91,11 +92,11 @@ def run(workdir: os.PathLike | str, size: int = SIZE, seconds: float = SECONDS, 
 
   step(f'render the held-out frames → {held_out.name}', [held_out], lambda: _render_held_out(trained(), held_out))
   step(f'render a foreign sound → {foreign.name}', [foreign], lambda: _render_foreign(trained(), foreign))
-  metrics_json = work / 'eval' / 'metrics.json'
-  step('evaluate', [metrics_json], lambda: _evaluate(trained(), work / 'eval'))
+  metrics_json, report = work / 'eval' / 'metrics.json', work / 'eval' / 'report.html'
+  step('evaluate', [metrics_json, report], lambda: _evaluate(trained(), work / 'eval', run_dir, landmarker))
   step(f'contact sheet → {sheet.name}', [sheet], lambda: _write_sheet(trained(), held_out, foreign, sheet))
-  return DemoFiles(clip, subject / 'contact_sheet.png', held_out, foreign, sheet, metrics_json.with_name('table.md'), metrics_json,
-                   json.loads(metrics_json.read_text()))
+  return DemoFiles(clip, subject / 'contact_sheet.png', held_out, foreign, sheet, metrics_json.with_name('table.md'), report,
+                   metrics_json, json.loads(metrics_json.read_text()))
 
 
 def _claim(work: pathlib.Path, values: dict[str, Any]) -> None:
@@ -180,9 +181,10 @@ def _render_foreign(trained, out: pathlib.Path) -> None:
   render.render_audio(trained, render.read_speech(str(out.with_suffix('.wav'))), str(out))
 
 
-def _evaluate(trained, out: pathlib.Path) -> None:
+def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str | None) -> None:
   from speech2lip_jax.evaluate import evaluate
-  evaluate(trained, out)
+  from speech2lip_jax.preprocess import landmarks
+  evaluate(trained, out, landmarker=landmarks.model_at_hand(landmarker), workdir=run_dir)
 
 
 def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pathlib.Path) -> None:
@@ -222,7 +224,7 @@ def main(argv: list[str]) -> None:
   print(f'the mouth of {files.metrics["num_frames"]} held-out frames: {files.metrics["psnr_lip"]:.2f} dB, '
         f'their mean lips {mean:.2f} dB; {time.monotonic() - started:.0f} s')
   print(f'videos:  {files.held_out}  (held-out frames)\n         {files.foreign}  (another voice)')
-  print(f'picture: {files.sheet}  (true, ours, another voice)\nmetrics: {files.metrics_json}')
+  print(f'picture: {files.sheet}  (true, ours, another voice)\nreport:  {files.report}\nmetrics: {files.metrics_json}')
 
 
 if __name__ == '__main__':

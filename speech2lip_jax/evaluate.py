@@ -139,8 +139,9 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   subject, test = trained.subject, trained.split.test
   judging, judge_facts = None, None
   if judge:
-    against = trained.config.sync.expert
-    judging, judge_facts = judge_of_subject(judge, subject, test, f'{workdir}/expert' if against == 'own' else against)
+    own = pathlib.Path(workdir).glob('expert*/') if workdir else []
+    against = [*own, *filter(None, trained.config.sync.expert.split(','))]
+    judging, judge_facts = judge_of_subject(judge, subject, test, against)
   album = Album(evenly_spaced(np.arange(len(test)), NUM_REPORT_FRAMES))
   with Scorer(landmarker, lpips) as scorer:
     scores, sync, strips = score_everything(trained, judging, scorer, album, baselines)

@@ -7,6 +7,7 @@ and gives the speech away, so that SyncNet flatters every mouth: it is here for 
 import json
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import cv2
@@ -120,23 +121,24 @@ def embed_mel(expert: sync_expert.SyncNetExpert, mel: np.ndarray, num_frames: in
   return np.concatenate([np.asarray(embed(padded[i:i + 64])) for i in range(0, len(padded), 64)])[:num_frames]
 
 
-def judge_of_subject(folder: os.PathLike | str, subject: Subject, frame_ids: np.ndarray, trained_against: str | None
+def judge_of_subject(folder: os.PathLike | str, subject: Subject, frame_ids: np.ndarray, trained_against: Iterable[os.PathLike | str] = ()
                      ) -> tuple[Judge, dict[str, Any]]:
   """The expert in a folder as judge of a subject's frames, and what it is, for the record.
 
   Args:
     folder: of speech2lip expert, or of convert --kind syncnet.
     subject, frame_ids: what is judged.
-    trained_against: folder of the expert that the model was trained against, if any.
+    trained_against: folders of the experts that the model was trained against.
 
   Raises:
     InputError: no expert is there, it does not fit, or it is the one that the model was trained against.
   """
   expert, folder = sync_expert.open_expert(folder, subject), pathlib.Path(folder)
-  weights = pathlib.Path(trained_against, 'weights.npz') if trained_against else None
-  if weights and weights.is_file() and weights.read_bytes() == (folder / 'weights.npz').read_bytes():
-    raise InputError(f'--judge={folder}: the model was trained against this very expert, so it cannot judge; train another: '
-                     'speech2lip expert --recipe.data.part=odd --recipe.seed=1')
+  for other in trained_against:
+    weights = pathlib.Path(other, 'weights.npz')
+    if weights.is_file() and weights.read_bytes() == (folder / 'weights.npz').read_bytes():
+      raise InputError(f'--judge={folder}: the model was trained against this very expert, so it cannot judge; train another: '
+                       'speech2lip expert --recipe.data.part=odd --recipe.seed=1')
   if isinstance(expert, sync_expert.Expert):
     return LipJudge(expert, subject, frame_ids), describe(folder)
   speech = expert.embed_speech(subject, frame_ids)

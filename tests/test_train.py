@@ -15,7 +15,7 @@ import pytest
 from scipy.io import wavfile
 
 from configs import default, smoke
-from speech2lip_jax import evaluate, predict, render, train, train_step
+from speech2lip_jax import devices, evaluate, metric_table, predict, render, train, train_step
 from speech2lip_jax.data import dataset, input_pipeline
 from speech2lip_jax.data.features import MelFeatures
 from speech2lip_jax.errors import InputError
@@ -63,14 +63,14 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   model = build_model(subject, config, axis_name=train_step.AXIS)
   optimizer, _ = train_step.make_optimizer(config.train)
   state = train_step.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
-  batch = input_pipeline.TrainBatches(subject, split.train, MelFeatures(subject, 16), seed=0, batch_size=16,
-                                      blend_every=2).batch(5, with_frames=True)
+  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(5, with_frames=True)
+  resident = input_pipeline.make_resident(subject, MelFeatures(subject, 16))
   step = train_step.make_train_step(model, optimizer, config, 'blend')
 
   def take(num_devices):
     copies = lambda tree: jax.tree.map(lambda x: np.broadcast_to(x, (num_devices, *np.shape(x))), tree)
     slices = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
-    new_state, metrics = step(copies(state), slices, copies(constants), train_step.Frozen())
+    new_state, metrics = step(copies(state), slices, copies(resident), copies(constants), train_step.Frozen())
     return jax.tree.map(lambda x: np.asarray(x)[0], (new_state, metrics))
 
   (one, one_metrics), (eight, eight_metrics) = take(1), take(8)
@@ -93,11 +93,12 @@ def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(fold
   model = build_model(subject, config)
   optimizer, _ = train_step.make_optimizer(config.train)
   state = train_step.create_state(model, optimizer, constants, config)
-  batch = input_pipeline.TrainBatches(subject, split.train, MelFeatures(subject, 16), seed=0, batch_size=16,
-                                      blend_every=2).batch(0, with_frames=False)
+  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(0, with_frames=False)
+  resident = input_pipeline.make_resident(subject, MelFeatures(subject, 16))
   loss = train_step.make_loss(model, config, 'lips')
-  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch, constants, train_step.Frozen(),
-                                                            jax.random.key(0))
+  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch, resident, constants,
+                                                       train_step.Frozen(),
+                                                       jax.random.key(0))
   for path, gradient in jax.tree.leaves_with_path((gradients['lip_field'], gradients['audio_net'])):
     assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
 
@@ -201,7 +202,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(folder, tmp_path):
 
 def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_path):
   trained = predict.load_trained(str(workdir), batch_size=2)
-  record = evaluate.evaluate(trained, tmp_path)
+  record = evaluate.evaluate(trained, tmp_path, workdir=workdir)
   assert record == json.loads((tmp_path / 'metrics.json').read_text())
   assert record['num_frames'] == len(trained.split.test)
   assert set(record['baselines']) == {'truth', 'without_blend_net', 'oracle', 'mean_lips', 'nearest', 'nearest_8_mean'}
@@ -209,6 +210,11 @@ def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_pat
   assert record['baselines']['oracle']['psnr_lip'] > 45
   assert record['baselines']['oracle']['psnr_lip'] > record['baselines']['mean_lips']['psnr_lip'] + 10
   assert (tmp_path / 'strips.png').is_file()
+  nulls = {name for name in metric_table.METRICS if record[name] is None}
+  assert nulls == set(record['reasons']) and {'lpips_lip', 'lmd_px', 'sync_conf0'} <= nulls
+  assert record['untouched_levels'] == 0 and record['seam_levels'] < 2
+  page = (tmp_path / 'report.html').read_text()
+  assert all(part in page for part in ('Numbers', 'worst frames', 'Training', 'clip1')), 'the report has its parts'
 
 
 def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, tmp_path):
@@ -246,3 +252,10 @@ def test_every_config_loads_and_is_locked():
   for config in (default.get_config(), smoke.get_config()):
     with pytest.raises(AttributeError):
       config.train.num_stps = 3
+
+
+def test_running_out_of_memory_says_what_to_lower():
+  with pytest.raises(InputError, match='out of memory; lower --batch_size'), devices.memory_explained('lower --batch_size'):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes')
+  with pytest.raises(jax.errors.JaxRuntimeError), devices.memory_explained('lower --batch_size'):
+    raise jax.errors.JaxRuntimeError('INTERNAL: something else')
