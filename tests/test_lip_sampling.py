@@ -34,10 +34,11 @@ class Toy:
   def __init__(self, subject, **changes):
     config = toy_config(subject, **changes)
     self.model, self.constants = build_model(subject, config), subject_constants(subject, np.arange(20))
-    self.variables = jax.jit(lambda constants: train_step.create_variables(self.model, constants, config))(self.constants)
-    for name in ('speech_out', 'rgb'):
-      if name in self.variables['params']['lip_field']:
-        self.variables['params']['lip_field'][name]['kernel'] *= 100
+    shapes = jax.eval_shape(lambda constants: train_step.create_variables(self.model, constants, config), self.constants)
+    rng = np.random.default_rng(0)
+    random = lambda shape: (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]) or 1)).astype(np.float32)
+    self.variables = jax.tree.map(lambda x: random(x.shape), shapes)
+    self.variables['params']['canonical_depth'] = jax.tree.map(np.zeros_like, self.variables['params']['canonical_depth'])
     self.code = jax.random.normal(jax.random.key(1), (1, config.audio.num_features))
     self.frames = subject.frames[:1] / np.float32(255)
 
@@ -99,8 +100,8 @@ def test_the_decoder_is_painted_with_and_carried_like_the_field(subject):
   assert np.abs(composition.merged - composition.observed).max() > 0.1
 
 
-@pytest.mark.parametrize('size', [(8, 16), (13, 9)])
-def test_the_decoder_paints_lip_images_of_any_size_and_starts_near_black(size):
+def test_the_decoder_paints_lip_images_of_any_size_and_starts_near_black():
+  size = (13, 9)
   rgb, variables = jax.jit(lip_field.LipDecoder(size, width=16).init_with_output)(jax.random.key(0), np.ones((2, 8), np.float32))
   assert rgb.shape == (2, *size, 3) and np.abs(rgb).max() < 0.1
   speech = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
