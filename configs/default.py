@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
   config.loss.frame_weight = 1.0  # L2 on the blended window
   config.loss.perceptual_weight = 0.0  # perceptual distance on the blended window; 0 leaves it out
   config.loss.lpips = ''  # FILE.npz of `speech2lip convert --kind lpips`; '': the distance of edges, which needs no weights
-  config.loss.sync_weight = 0.003  # contrastive sync loss (Eq. 6)
+  config.loss.sync_weight = 0.002  # contrastive sync loss (Eq. 6)
 
   config.sync = ConfigDict()
   config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;

@@ -1,8 +1,28 @@
 """Laying arrays out for pmap over this process's devices: one copy on each, or one slice on each."""
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+
+from speech2lip_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def memory_explained(remedy: str) -> Iterator[None]:
+  """Where a device runs out of memory inside, it is told in one line with the remedy.
+
+  Raises:
+    InputError: a device's memory did not suffice.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error) and 'Out of memory' not in str(error):
+      raise
+    device = jax.local_devices()[0]
+    raise InputError(f'{device.device_kind}: out of memory; {remedy}') from error
 
 
 def replicate(tree: Any) -> Any:

@@ -15,6 +15,7 @@ from speech2lip_jax import cli, media, pose, silence
 from speech2lip_jax.common_flags import OUT, WORKDIR
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
+from speech2lip_jax.devices import memory_explained
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.predict import Trained, load_trained
 
@@ -117,10 +118,11 @@ def main(argv: list[str]) -> None:
   wanted = pose.parse(_POSE.value) if _POSE.value else None
   speech = read_speech(_AUDIO.value) if _AUDIO.value else None  # a bad file is told before the model loads
   trained = load_trained(WORKDIR.value, _BATCH_SIZE.value)
-  if speech:
-    count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, _FEATURES.value)
-  else:
-    count = render_test(trained, OUT.value, wanted)
+  with memory_explained(f'lower --batch_size (now {_BATCH_SIZE.value})'):
+    if speech:
+      count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, _FEATURES.value)
+    else:
+      count = render_test(trained, OUT.value, wanted)
   print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}, '
         f'{jax.local_device_count()} {jax.local_devices()[0].platform} device(s)')
 

@@ -19,8 +19,8 @@ from speech2lip_jax import checkpoint, cli, head_depth, predict, train_step
 from speech2lip_jax.common_flags import WORKDIR
 from speech2lip_jax.data.dataset import Split, Subject, evenly_spaced, load_subject, split_frames
 from speech2lip_jax.data.features import open_features
-from speech2lip_jax.data.input_pipeline import SyncSampler, TrainBatches, prefetch
-from speech2lip_jax.devices import replicate, shard, unreplicate
+from speech2lip_jax.data.input_pipeline import SyncSampler, TrainBatches, make_resident, prefetch
+from speech2lip_jax.devices import memory_explained, replicate, shard, unreplicate
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.frozen import load_lpips
 from speech2lip_jax.metrics import image as image_metrics
@@ -173,14 +173,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   optimizer, schedule = train_step.make_optimizer(train)
   state = train_step.create_state(model, optimizer, constants, config, features.num_channels)
   frozen, sampler = open_frozen(config, subject, split, model.geometry.window, workdir)
-  batches = TrainBatches(subject, split.train, features, seed=config.seed, batch_size=train.batch_size,
+  batches = TrainBatches(subject, split.train, seed=config.seed, batch_size=train.batch_size,
                          blend_every=train.blend_every, sync=sampler,
                          face_box=face_boxes(subject) if isinstance(frozen.expert, SyncNetExpert) else None,
                          num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
   validation = Validation(model, constants, subject, split, features, config)
   is_main = jax.process_index() == 0
 
-  with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints:
+  remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
+            f'({train.lip_pixels}), or preprocess at a smaller --size; the same command goes on from the last checkpoint')
+  with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints, memory_explained(remedy):
     # ---- resume
     first_step, depth_metrics = checkpoints.latest_step() or 0, {}
     if first_step:
@@ -192,6 +194,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
     if is_main and not first_step:
       networks = {name: params for name, params in state.params.items() if name != 'canonical_depth'}
       summary.scalars(0, depth_metrics | {'metric/num_parameters': sum(x.size for x in jax.tree.leaves(networks))})
+    resident = replicate(make_resident(subject, features))
     state, device_constants, frozen = replicate((state, constants, frozen))
     steps = {phase: train_step.make_train_step(model, optimizer, config, phase) for phase in train_step.PHASES}
 
@@ -204,7 +207,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
     logged_at, logged_step = time.perf_counter(), first_step
     for step, batch in zip(range(first_step, train.num_steps),
                            prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
-      state, metrics = steps[train_step.phase_of_step(step, config)](state, batch, device_constants, frozen)
+      state, metrics = steps[train_step.phase_of_step(step, config)](state, batch, resident, device_constants, frozen)
       done = step + 1
       bar.update()
       if done % train.log_every == 0 or done == train.num_steps:

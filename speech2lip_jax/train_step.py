@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax import losses
 from speech2lip_jax.data import schema
-from speech2lip_jax.data.input_pipeline import Batch, composed_rows
+from speech2lip_jax.data.input_pipeline import Batch, Resident, composed_rows
 from speech2lip_jax.data.mel import band_frequencies
 from speech2lip_jax.models import sync_expert
 from speech2lip_jax.models.lpips import Lpips
@@ -105,17 +105,18 @@ def augmented(audio_feat: jax.Array, keys: jax.Array, audio_config: ConfigDict) 
 def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
   """The loss of one device's batch.
 
-  (params, batch_stats, batch, constants, frozen, key) → (loss, (named terms, batch_stats)).
+  (params, batch_stats, batch, resident, constants, frozen, key) → (loss, (named terms, batch_stats)).
   """
   _, _, lip_height, lip_width = model.geometry.lip_box
   num_pixels = lip_height * lip_width
   weights = config.loss
 
-  def painted(variables, batch: Batch, audio_feat, keys, rows, pixels, constants):
+  def painted(variables, batch: Batch, resident: Resident, audio_feat, keys, rows, pixels, constants):
     """Colours [n, P, 3] of pixels [P] of the frames in the slice `rows`, and the true ones."""
     shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys[rows]) if config.field.ensemble else None
     rgb = model.apply(variables, audio_feat[rows], batch.frame_id[rows], pixels, constants, shift, method='lip_pixels')
-    return rgb, batch.rgb_lip_canonical[rows].reshape(-1, num_pixels, 3)[:, pixels] / 255.0
+    true = resident.rgb_lip_canonical.reshape(-1, num_pixels, 3)
+    return rgb, true[batch.frame_id[rows][:, None], pixels] / 255.0
 
   def single_pixels(key):
     """The pixels [P] of a step's frames: a random part of them, or all."""
@@ -123,10 +124,11 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
       return jnp.arange(num_pixels)
     return jax.random.choice(key, num_pixels, (config.train.lip_pixels,), replace=False)
 
-  def lip_terms(variables, batch: Batch, audio_feat, keys, step_key, constants, frozen: Frozen):
+  def lip_terms(variables, batch: Batch, resident: Resident, audio_feat, keys, step_key, constants, frozen: Frozen):
     num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
     pixel_key, phase_key = jax.random.split(step_key)
-    rgb, target = painted(variables, batch, audio_feat, keys, slice(num_window_frames, None), single_pixels(pixel_key), constants)
+    singles = slice(num_window_frames, None)
+    rgb, target = painted(variables, batch, resident, audio_feat, keys, singles, single_pixels(pixel_key), constants)
     error = jnp.mean(jnp.square(rgb - target), (1, 2))
     if not num_window_frames:
       return {'lip': jnp.mean(error)}
@@ -134,10 +136,10 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
     if batch.sync.frames is None:  # looks at lips alone: at its lattice's pixels, which are also those of the lip loss
       phase_yx = jax.random.randint(phase_key, (2,), 0, expert.stride)
       pixels = sync_expert.lattice_pixels((lip_height, lip_width), expert.stride, phase_yx)
-      rgb, target = painted(variables, batch, audio_feat, keys, rows, pixels, constants)
+      rgb, target = painted(variables, batch, resident, audio_feat, keys, rows, pixels, constants)
       mouth = expert.embed_mouth(expert.pictures_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels))[:, 0]
     else:
-      rgb, target = painted(variables, batch, audio_feat, keys, rows, jnp.arange(num_pixels), constants)
+      rgb, target = painted(variables, batch, resident, audio_feat, keys, rows, jnp.arange(num_pixels), constants)
       frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
       composition = model.apply(variables, rgb.reshape(-1, lip_height, lip_width, 3), *frames,
                                 model.apply(variables, constants, method='depth'), method='compose')
@@ -169,16 +171,17 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
         terms['perceptual'] = jnp.mean(Lpips().apply(frozen.lpips, blended, composition.observed)[0])
     return terms, updated['batch_stats']
 
-  def loss_fn(params, batch_stats, batch: Batch, constants: SubjectConstants, frozen: Frozen, step_key):
+  def loss_fn(params, batch_stats, batch: Batch, resident: Resident, constants: SubjectConstants, frozen: Frozen, step_key):
     sample_key, shared_key = jax.random.split(step_key)
     keys = jax.vmap(lambda i: jax.random.fold_in(sample_key, i))(batch.sample_id)
     noise_keys, shift_keys, hole_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
     variables = {'params': params, 'batch_stats': batch_stats}
-    audio_feat = augmented(batch.audio_feat, noise_keys, config.audio)
+    clean = resident.audio_feat[batch.frame_id]
+    audio_feat = augmented(clean, noise_keys, config.audio)
     if 'sync' in phase:  # what comes late or early is heard in clean speech; noise of its own on each frame would hide it
       num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech)
-      audio_feat = jnp.concatenate([batch.audio_feat[:num_window_frames], audio_feat[num_window_frames:]])
-    terms = lip_terms(variables, batch, audio_feat, shift_keys, shared_key, constants, frozen)
+      audio_feat = jnp.concatenate([clean[:num_window_frames], audio_feat[num_window_frames:]])
+    terms = lip_terms(variables, batch, resident, audio_feat, shift_keys, shared_key, constants, frozen)
     if 'blend' in phase:
       frame, batch_stats = frame_terms(variables, batch, audio_feat, hole_keys, constants, frozen)
       terms |= frame
@@ -190,16 +193,17 @@ def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
 
 def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict, phase: str
                     ) -> Callable:
-  """The pmapped step (state, batch, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
+  """The pmapped step (state, batch, resident, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
 
   Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated.
   """
   loss_fn = make_loss(model, config, phase)
 
-  def step(state: TrainState, batch: Batch, constants: SubjectConstants, frozen: Frozen):
+  def step(state: TrainState, batch: Batch, resident: Resident, constants: SubjectConstants, frozen: Frozen):
     step_key = jax.random.fold_in(jax.random.key(batch.seed[0]), state.step)
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (_, (terms, batch_stats)), gradients = gradient_fn(state.params, state.batch_stats, batch, constants, frozen, step_key)
+    (_, (terms, batch_stats)), gradients = gradient_fn(state.params, state.batch_stats, batch, resident, constants, frozen,
+                                                            step_key)
     gradients, terms, batch_stats = jax.lax.pmean((gradients, terms, batch_stats), AXIS)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

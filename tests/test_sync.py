@@ -198,10 +198,13 @@ def parts(folder, subject, expert):
   return config, split, constants, model, optimizer, state, sampler
 
 
+def resident_of(subject):
+  return input_pipeline.make_resident(subject, features.MelFeatures(subject, 16))
+
+
 def batch_of(subject, parts, num_devices, with_frames=False, **kwargs):
   config, split, *_, sampler = parts
-  speech = features.MelFeatures(subject, config.audio.window_steps)
-  return input_pipeline.TrainBatches(subject, split.train, speech, seed=0, batch_size=16, blend_every=4, sync=sampler,
+  return input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=4, sync=sampler,
                                      num_devices=num_devices, **kwargs).batch(5, with_frames=with_frames, with_sync=True)
 
 
@@ -212,7 +215,8 @@ def test_two_devices_take_the_sync_step_of_one(subject, expert, parts):
   def take(count):
     copies = lambda tree: jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree)
     slices = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch_of(subject, parts, count))
-    new_state, metrics = step(copies(state), slices, copies(constants), copies(train_step.Frozen(expert)))
+    replicated = copies((resident_of(subject), constants, train_step.Frozen(expert)))
+    new_state, metrics = step(copies(state), slices, *replicated)
     return jax.tree.map(lambda x: np.asarray(x)[0], (new_state, metrics))
 
   (_, one), (_, two) = take(1), take(2)
@@ -238,7 +242,7 @@ def test_windows_are_consecutive_frames_of_a_clip_with_their_own_speech(subject,
   np.testing.assert_allclose(batch.sync.speech[:, 0], expert.embed_speech(subject, ids[:, 0]), atol=1e-5)
   assert batch.sync.speech.shape == (2, 4, 128)
   whole, halves = batch_of(subject, parts, 2), [batch_of(subject, parts, 2, process=p, num_processes=2) for p in (0, 1)]
-  for name in ('sample_id', 'frame_id', 'audio_feat'):
+  for name in ('sample_id', 'frame_id'):
     np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(half, name) for half in halves]))
   np.testing.assert_array_equal(whole.sync.speech, np.concatenate([half.sync.speech for half in halves]))
 
@@ -250,8 +254,9 @@ def test_the_sync_term_reaches_the_generator(subject, expert, parts, negative_we
   config.sync.negative_weight = negative_weight
   config.loss.update(lip_weight=0.0, frame_weight=0.0)
   loss = train_step.make_loss(model.clone(axis_name=None), config, 'lips+sync')
-  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch_of(subject, parts, 1), constants,
-                                                       train_step.Frozen(expert), jax.random.key(0))
+  gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(
+      state.params, state.batch_stats, batch_of(subject, parts, 1), resident_of(subject), constants, train_step.Frozen(expert),
+      jax.random.key(0))
   for path, gradient in jax.tree.leaves_with_path((gradients['lip_field'], gradients['audio_net'])):
     assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
 
@@ -305,10 +310,10 @@ def test_an_expert_that_looks_at_faces_gets_composed_frames(subject, parts):
   runs = [split.train[rows[:-4]] for rows in sync_expert.runs_of(subject, split.train)]
   sampler = input_pipeline.SyncSampler(np.zeros((subject.meta.num_frames, 512), np.float32), runs, 2, 3, 15, seed=0)
   batch = input_pipeline.TrainBatches(
-      subject, split.train, features.MelFeatures(subject, config.audio.window_steps), seed=0, batch_size=16, blend_every=4,
+      subject, split.train, seed=0, batch_size=16, blend_every=4,
       sync=sampler, face_box=sync_expert.face_boxes(subject)).batch(5, with_frames=False, with_sync=True)
   assert batch.sync.frames.rgb_face_observed.shape[0] == batch.sync.face_box.shape[0] == 10
   loss = train_step.make_loss(model.clone(axis_name=None), config, 'lips+sync')
-  _, (terms, _) = jax.eval_shape(loss, state.params, state.batch_stats, batch, constants, train_step.Frozen(faces),
-                                 jax.random.key(0))
+  _, (terms, _) = jax.eval_shape(loss, state.params, state.batch_stats, batch, resident_of(subject), constants,
+                                 train_step.Frozen(faces), jax.random.key(0))
   assert {name: term.shape for name, term in terms.items()} == {'lip': (), 'sync': (), 'total': ()}

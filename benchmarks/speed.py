@@ -1,0 +1,451 @@
+"""How long do rendering and training take, how near is that to what the machine can do, and how much memory?
+
+    python benchmarks/speed.py                     # all parts at the paper's size: 500×500, lip box 80×120
+    python benchmarks/speed.py --against torch     # the same networks, and the reference program's work, in PyTorch beside it
+    python benchmarks/speed.py --parts render,step --size 256 --json speed.json
+    python benchmarks/speed.py --parts growth      # time against frame size, lip box, batch and length of the video
+
+Runs on whatever JAX finds: the one command for a CPU, a GPU or a TPU. Every part has a process of its own, so that its peak
+memory is its own. Times are medians; GFLOP are those of the lowered program (multiply and add are two), their rate is beside
+the one of a 4096² float32 matrix product in the same process.
+
+  render        a frame's lips painted, carried and blended, in batches of 1 and 8 (accelerators: also 64)
+  film          frames a second of `speech2lip render`, encoding included
+  step          a training step of one frame with all its losses but sync, as the reference program trains, without and with LPIPS
+  sync          the same and a window of 5 frames with the sync loss
+  batch         step, per frame, in batches of 1, 2, 4 and 8 frames
+  recipe        the steps of configs/default.py in its phases: 64 frames, 4 of them composed, 8 windows
+  input         batches a second that the loader makes for 'recipe'
+  start         seconds from the command to the end of the first step of `speech2lip train`, twice: the second start finds its
+                compilations kept
+  growth        step, render and loader as sizes grow
+  converge      with --subject SUBJECT: the default recipe trained on it; seconds until psnr_lip of the validation frames is
+                within 0.2 dB of its last value
+  profile       the three costliest kernels of the step ('recipe, lips') and of rendering, by JAX's profiler
+
+The one command for an accelerator: python benchmarks/speed.py --subject SUBJECT --json speed.json
+--parts render,film,step,sync,batch,recipe,input,start,profile,converge
+"""
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+PARTS = ('render', 'film', 'step', 'sync', 'batch', 'recipe', 'input', 'start', 'profile', 'growth', 'converge')
+DEFAULT_PARTS = PARTS[:-2]
+BOX = (80, 120)  # of a 500×500 face
+
+
+@dataclasses.dataclass
+class Row:
+  """A measurement: median seconds of `work`, its GFLOP (0: not counted)."""
+  work: str
+  seconds: float
+  gflop: float = 0.0
+
+
+def median_seconds(function, rounds=5):
+  """Of calls that end in host values, after one that compiles."""
+  import jax
+  jax.block_until_ready(function())
+  seconds = []
+  for _ in range(rounds):
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    seconds.append(time.perf_counter() - start)
+  return float(np.median(seconds))
+
+
+def matmul_rate():
+  """GFLOP/s of a 4096² float32 product."""
+  import jax
+  import jax.numpy as jnp
+  x, size = jnp.ones((4096, 4096)), 4096
+  with jax.default_matmul_precision('highest'):
+    product = jax.jit(lambda a: a @ a)
+    return 2 * size**3 / median_seconds(lambda: product(x), 3) / 1e9
+
+
+def gflop(pmapped, *arguments):
+  return pmapped.lower(*arguments).cost_analysis()['flops'] / 1e9
+
+
+def make_subject(folder, size, box=BOX, num_frames=60):
+  from tests.toy_subject import write_toy_subject
+  scaled = tuple(max(8, round(side * size / 500) // 2 * 2) for side in box)
+  return write_toy_subject(pathlib.Path(folder), size=size, clip_frames=(num_frames,), lip_size=scaled)
+
+
+class Bench:
+  """The default recipe on a toy subject, with the given changes of config.train."""
+
+  def __init__(self, folder, **train):
+    from configs import default
+    from speech2lip_jax import train_step
+    from speech2lip_jax.data import dataset
+    from speech2lip_jax.data.features import open_features
+    from speech2lip_jax.subject_model import build_model, subject_constants
+    self.config = config = default.get_config().unlock()
+    config.data.path = str(folder)
+    config.train.update(**train)
+    self.subject = dataset.load_subject(folder)
+    self.split = dataset.split_frames(self.subject, config.data)
+    self.features = open_features(self.subject, config.audio)
+    self.constants = subject_constants(self.subject, self.split.train)
+    self.model = build_model(self.subject, config, train_step.AXIS)
+    self.optimizer, _ = train_step.make_optimizer(config.train)
+    self.state = train_step.create_state(self.model, self.optimizer, self.constants, config)
+
+  def resident(self):
+    from speech2lip_jax.data.input_pipeline import make_resident
+    return make_resident(self.subject, self.features)
+
+  def expert(self):
+    from configs import expert as recipe
+    from speech2lip_jax import sync_training
+    short = recipe.get_config().unlock()
+    short.train.update(num_steps=2, run_frames=20)
+    return sync_training.train_expert(self.subject, self.split.train, short, show_progress=False)
+
+  def batches(self, expert=None):
+    from speech2lip_jax import sync_expert
+    from speech2lip_jax.data.input_pipeline import TrainBatches
+    sampler = sync_expert.sync_sampler(expert, self.subject, self.split.train, self.config.sync, seed=0) if expert else None
+    return TrainBatches(self.subject, self.split.train, seed=0, batch_size=self.config.train.batch_size,
+                        blend_every=self.config.train.blend_every, sync=sampler)
+
+  def step(self, phase, lpips=None):
+    """Row of a step in `phase`."""
+    from speech2lip_jax import train_step
+    from speech2lip_jax.devices import replicate, shard
+    expert = self.expert() if 'sync' in phase else None
+    batch = shard(self.batches(expert).batch(0, with_frames='blend' in phase, with_sync=expert is not None))
+    step = train_step.make_train_step(self.model, self.optimizer, self.config, phase)
+    state, *others = replicate((self.state, self.resident(), self.constants, train_step.Frozen(expert, lpips)))
+    work = gflop(step, state, batch, *others)
+
+    def take():
+      nonlocal state
+      state, metrics = step(state, batch, *others)
+      return metrics['loss/total']
+    return Row(phase, median_seconds(take), work)
+
+  def predictor(self, batch_size):
+    from speech2lip_jax.predict import Predictor
+    return Predictor(self.model, {'params': self.state.params, 'batch_stats': self.state.batch_stats}, self.constants, self.subject,
+                     batch_size)
+
+
+def random_lpips():
+  import jax
+  import jax.numpy as jnp
+
+  from speech2lip_jax.models.lpips import Lpips
+  return jax.jit(Lpips().init)(jax.random.key(0), *[jnp.zeros((1, 64, 64, 3))] * 2)
+
+
+def render_gflop(bench):
+  """Of a frame in a batch of 8, whose field is asked for its places once."""
+  import jax
+  import jax.numpy as jnp
+  meta, count = bench.subject.meta, 8
+  of = lambda *shape: jnp.zeros((count, *shape))
+  model = bench.model.clone(axis_name=None)
+  work = lambda variables, constants, *inputs: model.apply(variables, *inputs, constants, method='render')
+  variables = {'params': bench.state.params, 'batch_stats': bench.state.batch_stats}
+  shapes = jax.eval_shape(lambda: (of(bench.config.audio.num_features), of().astype(int), of(meta.height, meta.width, 3), of(4, 4)))
+  return jax.jit(work).lower(variables, bench.constants, *shapes).cost_analysis()['flops'] / 1e9 / count
+
+
+def render_rows(bench, batch_sizes):
+  """Host frames in, host frames out; speech codes as they are."""
+  rows = []
+  for size in batch_sizes:
+    predictor, ids = bench.predictor(size), np.resize(bench.split.train, 4 * size + 4)
+    codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
+    seconds = median_seconds(lambda: np.stack([p.rgb_face for p in predictor.from_codes(ids, codes)])) / len(ids)  # noqa: B023
+    rows.append(Row(f'render, batches of {size}', seconds, render_gflop(bench)))
+  return rows
+
+
+def measure_render(folder):
+  import jax
+  return render_rows(Bench(folder), (1, 8) if jax.default_backend() == 'cpu' else (1, 8, 64))
+
+
+def measure_film(folder):
+  from speech2lip_jax import render, silence
+  bench = Bench(folder)
+  ids, predictor = np.resize(bench.split.train, 200), bench.predictor(8)
+  codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
+  trained = type('Run', (), {'subject': bench.subject, 'predictor': predictor})
+
+  def film(count):
+    some = silence.Codes(codes.speech[:count], codes.rest[:count], codes.detail)
+    sound = np.zeros((1, count * 640), np.int16)
+    render.write_video(trained, ids[:count], some, str(folder / 'film.mp4'), sound, 16000)
+  film(16)
+  start = time.perf_counter()
+  film(200)
+  return [Row('film, a frame with encoding', (time.perf_counter() - start) / 200)]
+
+
+ONE = {'batch_size': 1, 'blend_every': 1, 'lip_pixels': 0}
+
+
+def measure_step(folder):
+  bench = Bench(folder, **ONE)
+  rows = [bench.step('blend')]
+  bench.config.loss.perceptual_weight = 0.01
+  return [dataclasses.replace(rows[0], work='step, one frame'),
+          dataclasses.replace(bench.step('blend', random_lpips()), work='step, one frame, with LPIPS')]
+
+
+def measure_sync(folder):
+  bench = Bench(folder, **ONE)
+  bench.config.sync.num_windows = 1
+  bench.config.loss.perceptual_weight = 0.01
+  return [dataclasses.replace(bench.step('blend+sync', random_lpips()), work='step, one frame with LPIPS and a sync window')]
+
+
+def measure_batch(folder):
+  rows = []
+  for size in (1, 2, 4, 8):
+    row = Bench(folder, **ONE | {'batch_size': size}).step('blend')
+    rows.append(Row(f'step, per frame in a batch of {size}', row.seconds / size, row.gflop / size))
+  return rows
+
+
+def measure_recipe(folder):
+  bench = Bench(folder)
+  rows = [bench.step(phase) for phase in ('lips', 'lips+sync', 'blend', 'blend+sync')]
+  return [dataclasses.replace(row, work=f'recipe, {row.work}') for row in rows]
+
+
+def measure_input(folder):
+  bench = Bench(folder)
+  batches, rows = bench.batches(bench.expert()), []
+  for name, flags in (('lips', (False, False)), ('lips+sync', (False, True)), ('blend+sync', (True, True))):
+    start = time.perf_counter()
+    for step in range(50):
+      batches.batch(step, *flags)
+    rows.append(Row(f'input, {name}', (time.perf_counter() - start) / 50))
+  return rows
+
+
+def measure_start(folder):
+  cache = folder / 'cache'
+  rows = []
+  for name in ('cold', 'warm'):
+    run = folder / f'run_{name}'
+    command = [sys.executable, '-m', 'speech2lip_jax', 'train', '--config', str(ROOT / 'configs' / 'default.py'),
+               f'--workdir={run}', f'--config.data.path={folder}', '--config.depth.num_frames=0', '--config.train.log_every=1']
+    start = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache)},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = run / 'log.jsonl'
+    while not (log.is_file() and 'loss/total' in log.read_text()):
+      if process.poll() is not None:
+        raise RuntimeError(f'training ended with {process.returncode}: {" ".join(command)}')
+      time.sleep(0.02)
+    rows.append(Row(f'start, first step, {name} cache', time.perf_counter() - start))
+    process.terminate()
+    process.wait()
+  return rows
+
+
+def measure_growth(folder):
+  """Step of one frame and rendered frame against frame size and lip box; loader against length."""
+  rows = []
+  for size in (128, 256, 512, 1024):
+    bench = Bench(make_subject(folder / f'size_{size}', size), **ONE)
+    rows += [dataclasses.replace(bench.step('blend'), work=f'step, {size} px'),
+             dataclasses.replace(render_rows(bench, (8,))[0], work=f'render, {size} px')]
+  for box in ((40, 60), (160, 240)):
+    bench = Bench(make_subject(folder / f'box_{box[0]}', 500, box), **ONE)
+    rows += [dataclasses.replace(bench.step('blend'), work=f'step, lip box {box[0]}×{box[1]}'),
+             dataclasses.replace(render_rows(bench, (8,))[0], work=f'render, lip box {box[0]}×{box[1]}')]
+  for batch_size in (16, 64, 256):
+    bench = Bench(folder, batch_size=batch_size)
+    rows.append(dataclasses.replace(bench.step('lips'), work=f'recipe, lips, batch of {batch_size}'))
+  for minutes in (1, 5, 20):
+    bench = Bench(make_subject(folder / f'minutes_{minutes}', 64, num_frames=minutes * 1500))
+    batches = bench.batches()
+    start = time.perf_counter()
+    for step in range(50):
+      batches.batch(step, False)
+    rows.append(Row(f'input, lips, {minutes} min of video at 64 px', (time.perf_counter() - start) / 50))
+  return rows
+
+
+def costliest(trace, count=3):
+  """Names and shares of the events that took longest on the device's lines of a trace."""
+  from jax.profiler import ProfileData
+  path = max(pathlib.Path(trace).rglob('*.xplane.pb'), key=lambda p: p.stat().st_mtime)
+  planes = list(ProfileData.from_file(str(path)).planes)
+  chosen = [p for p in planes if p.name.startswith('/device:')] or [p for p in planes if p.name.startswith('/host:CPU')]
+  total = {}
+  for line in (line for plane in chosen for line in plane.lines if 'python' not in line.name.lower()):
+    for event in line.events:
+      if event.duration_ns and not any(word in event.name for word in ('::', 'Execute', 'ThreadpoolListener', 'end: ', '$')):
+        total[event.name] = total.get(event.name, 0) + event.duration_ns
+  whole = sum(total.values())
+  best = sorted(total, key=total.get, reverse=True)[:count]
+  return '; '.join(f'{name} {100 * total[name] / whole:.0f} %' for name in best)
+
+
+def measure_profile(folder):
+  import jax
+  bench, rows = Bench(folder), []
+  for name, work in (('step', lambda: bench.step('lips')), ('render', lambda: render_rows(bench, (8,))[0])):
+    row = work()  # compiled before the trace begins
+    with jax.profiler.trace(str(folder / name)):
+      work()
+    rows.append(dataclasses.replace(row, work=f'profile, {name}: {costliest(folder / name)}'))
+  return rows
+
+
+def measure_converge(subject):
+  """Wall time of a whole training; the validation's own time is part of it."""
+  run = pathlib.Path(tempfile.mkdtemp()) / 'run'
+  command = [sys.executable, '-m', 'speech2lip_jax', 'train', '--config', str(ROOT / 'configs' / 'default.py'), f'--workdir={run}',
+             f'--config.data.path={subject}']
+  start, seen, log = time.perf_counter(), {}, run / 'log.jsonl'
+  process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+  while process.poll() is None:
+    time.sleep(0.2)
+    for line in log.read_text().splitlines() if log.is_file() else ():
+      record = json.loads(line) if line.endswith('}') else {}
+      if 'metric/psnr_lip_val' in record:
+        seen.setdefault(record['step'], (time.perf_counter() - start, record['metric/psnr_lip_val']))
+  last = seen[max(seen)][1]
+  near = min(seconds for seconds, psnr in seen.values() if psnr >= last - 0.2)
+  return [Row(f'converge, within 0.2 dB of {last:.2f} dB', near), Row('converge, whole training', seen[max(seen)][0])]
+
+
+def measure_torch(folder):
+  """Our networks in PyTorch at the subject's shapes, and the reference program's work at the frame's size."""
+  import torch
+
+  from benchmarks import torch_twin
+  torch.manual_seed(0)
+  bench = Bench(folder, **ONE)
+  meta = bench.subject.meta
+  box = (meta.lip_box.top, meta.lip_box.left, meta.lip_box.height, meta.lip_box.width)
+  ours = torch_twin.Ours(bench.model.geometry.window, box, bench.config.blend.width)
+  released = torch_twin.Released(meta.height, box)
+  predictor, ids = bench.predictor(1), bench.split.train[:6]
+  codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
+
+  pairs = {
+      'render': (lambda: [p.rgb_face for p in predictor.from_codes(ids, codes)], len(ids), ours.render, released.render),
+      'step': (_repeated_step(bench), 1, ours.step, released.step)}
+  rows = []
+  for name, (jax_work, count, twin_work, released_work) in pairs.items():
+    seconds = {'ours, JAX': [], 'ours, PyTorch': [], 'reference program, PyTorch': []}
+    works = dict(zip(seconds, ((jax_work, count), (twin_work, 1), (released_work, 1)), strict=True))
+    for work, _ in works.values():
+      work()
+    for _ in range(5):  # in alternation, so that a slower minute of the machine meets all three
+      for key, (work, per) in works.items():
+        start = time.perf_counter()
+        work()
+        seconds[key].append((time.perf_counter() - start) / per)
+    rows += [Row(f'{name}, {key}', float(np.median(values))) for key, values in seconds.items()]
+  return rows
+
+
+def _repeated_step(bench):
+  import jax
+
+  from speech2lip_jax import train_step
+  from speech2lip_jax.devices import replicate, shard
+  bench.config.loss.perceptual_weight = 0.01
+  batch = shard(bench.batches().batch(0, with_frames=True))
+  step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, 'blend')
+  state, *others = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen(None, random_lpips())))
+
+  def take():
+    nonlocal state
+    state, metrics = step(state, batch, *others)
+    jax.block_until_ready(metrics)
+  return take
+
+
+def run_part(part, folder, size, subject):
+  import jax
+  folder = pathlib.Path(folder)
+  if part == 'matmul':
+    return {'gflop_s': matmul_rate(), 'device': str(jax.devices()[0].device_kind), 'count': jax.device_count()}
+  if part == 'converge':
+    folder = subject
+  else:
+    make_subject(folder, size)
+  rows = globals()[f'measure_{part}'](folder)
+  peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return {'rows': [dataclasses.asdict(row) for row in rows], 'host_peak_gib': peak,
+          'device_peak_gib': stats.get('peak_bytes_in_use', 0) / 2**30}
+
+
+def print_rows(part, found, rate):
+  device = f', device {found["device_peak_gib"]:.2f}' if found['device_peak_gib'] else ''
+  for row in found['rows']:
+    per_second = row['gflop'] / row['seconds']
+    speed = f'{row["gflop"]:.4g} | {per_second:.0f} ({100 * per_second / rate:.0f} %)' if row['gflop'] else '|'
+    print(f'| {row["work"]} | {row["seconds"]:.4f} | {speed} | {found["host_peak_gib"]:.1f}{device} |', flush=True)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--parts', default=','.join(DEFAULT_PARTS))
+  parser.add_argument('--size', type=int, default=500)
+  parser.add_argument('--against', choices=['torch'])
+  parser.add_argument('--json', type=pathlib.Path)
+  parser.add_argument('--subject', type=lambda path: pathlib.Path(path).resolve())
+  parser.add_argument('--one', help=argparse.SUPPRESS)  # the part that this process measures
+  arguments = parser.parse_args()
+  if arguments.one:
+    with tempfile.TemporaryDirectory() as folder:
+      print(json.dumps(run_part(arguments.one, folder, arguments.size, arguments.subject)))
+    return
+  parts = arguments.parts.split(',') + (['torch'] if arguments.against else [])
+  for part in parts:
+    if part not in (*PARTS, 'torch'):
+      parser.error(f'no part {part!r}; of {", ".join(PARTS)}')
+    if part == 'converge' and not arguments.subject:
+      parser.error('converge needs --subject SUBJECT')
+
+  def measured(part):
+    command = [sys.executable, __file__, '--one', part, '--size', str(arguments.size)]
+    command += [f'--subject={arguments.subject}'] if arguments.subject else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+      sys.exit(f'{part}: failed')
+    return json.loads(done.stdout.splitlines()[-1])
+  machine = measured('matmul')
+  print(f'{machine["count"]} × {machine["device"]}, {platform.machine()}, {os.cpu_count()} cores, {time.strftime("%Y-%m-%d")}; '
+        f'4096² float32 product {machine["gflop_s"]:.0f} GFLOP/s; frames of {arguments.size}×{arguments.size}\n')
+  print('| work | s | GFLOP | GFLOP/s (of the product\'s) | peak GiB |\n|---|---|---|---|---|')
+  results = {'machine': machine, 'size': arguments.size}
+  for part in parts:
+    results[part] = measured(part)
+    print_rows(part, results[part], machine['gflop_s'])
+  if arguments.json:
+    arguments.json.write_text(json.dumps(results, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+  main()
