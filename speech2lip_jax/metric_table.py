@@ -45,8 +45,8 @@ COLUMNS = {
     'untouched_levels': Column('outside', 'levels', 'z.0f', 'low', 'largest change of a pixel outside the painted window, 0 … 255'),
 }
 NAMES = {'truth': 'true frames', 'model': 'ours', 'without_blend_net': 'ours without Blend-Net',
-         'mean_lips': 'mean of the training lips', 'nearest': 'lips of the nearest training sound',
-         'nearest_8_mean': 'mean of the 8 nearest', 'oracle': "oracle: the frame's own lips, there and back"}
+         'mean_lips': 'mean training lips', 'nearest': 'lips of the nearest sound',
+         'nearest_8_mean': 'mean of the 8 nearest', 'oracle': 'oracle: own lips, there and back'}
 BASELINES = ('mean_lips', 'nearest', 'nearest_8_mean')
 Rows = dict[str, dict[str, float | None]]  # metrics by name of what was scored, in the table's order
 

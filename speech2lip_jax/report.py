@@ -143,7 +143,7 @@ def _strips(report: Report) -> str:
           f'evenly spaced frames {ids}.</figcaption></figure>'
           f'<figure>{pictures.inline_image(whole, "whole frames: true above, ours below", "full")}'
           '<figcaption>Whole frames: true above, ours below.</figcaption></figure>')
-  return _section('True, ours, difference', body)
+  return _section('Side by side', body)
 
 
 def _worst(report: Report) -> str:
@@ -265,8 +265,8 @@ section{background:#fff;border:1px solid #e5e7eb;border-radius:10px;padding:18px
 .verdict li{background:#fff;border:1px solid #e5e7eb;border-left:5px solid #9ca3af;border-radius:8px;padding:10px 14px}
 .verdict b{display:block;font-size:18px}.verdict span{font-size:14px;color:#4b5563}
 .verdict .good{border-left-color:#16a34a}.verdict .fair{border-left-color:#d97706}.verdict .poor{border-left-color:#dc2626}
-.wide{overflow-x:auto;margin-bottom:14px}.group{text-align:left!important}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums;width:100%}
-td,thead th{padding:5px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid #f1f5f9}
+.wide{overflow-x:auto;margin-bottom:14px}.group{text-align:left!important}table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;width:100%}
+td,thead th{padding:5px 7px;text-align:right;white-space:nowrap;border-bottom:1px solid #f1f5f9}
 thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid #e5e7eb}
 thead small{display:block;color:#6b7280;font-weight:400}
 tbody th{text-align:left;font-weight:500;padding:5px 14px 5px 0;white-space:nowrap;border-bottom:1px solid #f1f5f9;
