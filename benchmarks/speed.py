@@ -173,7 +173,7 @@ def render_rows(bench, batch_sizes):
   """Host frames in, host frames out; speech codes as they are."""
   rows = []
   for size in batch_sizes:
-    predictor, ids = bench.predictor(size), np.resize(bench.split.train, 4 * size + 4)
+    predictor, ids = bench.predictor(size), np.resize(bench.split.train, max(4, 2 * size))
     codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
     seconds = median_seconds(lambda: np.stack([p.rgb_face for p in predictor.from_codes(ids, codes)])) / len(ids)  # noqa: B023
     rows.append(Row(f'render, batches of {size}', seconds, render_gflop(bench)))

@@ -17,7 +17,7 @@ VERBS = {
     'train': 'subject folder → checkpoints, logs, sample images; resumes by itself',
     'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
-    'evaluate': 'held-out frames → metrics.json and table',
+    'evaluate': 'held-out frames, or two videos → metrics.json, table, report.html',
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',

@@ -205,8 +205,8 @@ def open_experts(folders: str, subject: Subject) -> Expert | Committee | SyncNet
   return Committee(tuple(experts))
 
 
-def sync_sampler(expert: Expert | Committee | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict, seed: int
-                 ) -> SyncSampler:
+def sync_sampler(expert: Expert | Committee | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict,
+                 seed: int) -> SyncSampler:
   """Windows among the given frames, with the expert's embeddings of their speech.
 
   Raises:

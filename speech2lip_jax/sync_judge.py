@@ -121,8 +121,8 @@ def embed_mel(expert: sync_expert.SyncNetExpert, mel: np.ndarray, num_frames: in
   return np.concatenate([np.asarray(embed(padded[i:i + 64])) for i in range(0, len(padded), 64)])[:num_frames]
 
 
-def judge_of_subject(folder: os.PathLike | str, subject: Subject, frame_ids: np.ndarray, trained_against: Iterable[os.PathLike | str] = ()
-                     ) -> tuple[Judge, dict[str, Any]]:
+def judge_of_subject(folder: os.PathLike | str, subject: Subject, frame_ids: np.ndarray,
+                     trained_against: Iterable[os.PathLike | str] = ()) -> tuple[Judge, dict[str, Any]]:
   """The expert in a folder as judge of a subject's frames, and what it is, for the record.
 
   Args:
