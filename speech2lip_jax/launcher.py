@@ -68,9 +68,9 @@ class LocalLauncher:
     return FAILED if code else DONE
 
   def cancel(self, handles: list[_Process]) -> None:
-    """Interrupts the jobs' process groups as Ctrl-C would, and kills what is left after GRACE_S."""
+    """Ends the jobs' process groups, and kills what is left after GRACE_S; SIGINT would pass by a sweep begun with `&`."""
     for handle in handles:
-      _signal_group(handle.process, signal.SIGINT)
+      _signal_group(handle.process, signal.SIGTERM)
     for handle in handles:
       try:
         handle.process.wait(GRACE_S)

@@ -211,7 +211,7 @@ def test_ctrl_c_ends_the_trials_first(trials, tmp_path):
   states = dict.fromkeys((trial.name for trial in trials), sweep.WAITING)
   with pytest.raises(KeyboardInterrupt):
     sweep.run(jobs_of(trials, lambda trial: 'exec sleep 60'), states, launcher, 2, changed)
-  assert [handle.process.returncode for handle in handles] == [-signal.SIGINT] * 2
+  assert [handle.process.returncode for handle in handles] == [-signal.SIGTERM] * 2
 
 
 def test_what_is_left_of_a_trained_trial_is_its_evaluation(trials):
