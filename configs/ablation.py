@@ -4,8 +4,8 @@
     speech2lip expert --subject subjects/grid128 --workdir judge --recipe.data.test_every=24 --recipe.data.part=odd --recipe.seed=1
     speech2lip sweep --config configs/ablation.py --workdir runs/ablation --config.data.path=subjects/grid128 --judge judge
 
-leaves runs/ablation/table.md, table.csv and plot.svg: mean ± standard deviation over two seeds. One to three minutes a trial on a free
-core. The judge must not have seen the test clips, so it is given the same split.
+leaves runs/ablation/table.md, table.csv and plot.svg: mean ± standard deviation over two seeds. One to three minutes a trial
+on a free core. The judge must not have seen the test clips, so it is given the same split.
 """
 from ml_collections import ConfigDict
 
