@@ -272,11 +272,11 @@ def measure_growth(folder):
   for size in (128, 256, 512, 1024):
     bench = Bench(make_subject(folder / f'size_{size}', size), **ONE)
     rows += [dataclasses.replace(bench.step('blend'), work=f'step, {size} px'),
-             dataclasses.replace(render_rows(bench, (8,))[0], work=f'render, {size} px')]
+             dataclasses.replace(render_rows(bench, (1,))[0], work=f'render, {size} px')]
   for box in ((40, 60), (160, 240)):
     bench = Bench(make_subject(folder / f'box_{box[0]}', 500, box), **ONE)
     rows += [dataclasses.replace(bench.step('blend'), work=f'step, lip box {box[0]}×{box[1]}'),
-             dataclasses.replace(render_rows(bench, (8,))[0], work=f'render, lip box {box[0]}×{box[1]}')]
+             dataclasses.replace(render_rows(bench, (1,))[0], work=f'render, lip box {box[0]}×{box[1]}')]
   for batch_size in (16, 64, 256):
     bench = Bench(folder, batch_size=batch_size)
     rows.append(dataclasses.replace(bench.step('lips'), work=f'recipe, lips, batch of {batch_size}'))
