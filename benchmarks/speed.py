@@ -18,7 +18,7 @@ the one of a 4096² float32 matrix product in the same process.
   input         batches a second that the loader makes for 'recipe'
   start         seconds from the command to the end of the first step of `speech2lip train`, twice: the second start finds its
                 compilations kept
-  growth        step, render and loader as sizes grow
+  growth        step and render as frame, lip box and batch grow
   converge      with --subject SUBJECT: the default recipe trained on it; seconds until psnr_lip of the validation frames is
                 within 0.2 dB of its last value
   profile       the three costliest kernels of the step ('recipe, lips') and of rendering, by JAX's profiler
@@ -267,26 +267,20 @@ def measure_start(folder):
 
 
 def measure_growth(folder):
-  """Step of one frame and rendered frame against frame size and lip box; loader against length."""
+  """A step of one frame and a rendered frame against frame size and lip box; the recipe's step against its batch."""
   rows = []
-  for size in (128, 256, 512, 1024):
-    bench = Bench(make_subject(folder / f'size_{size}', size), **ONE)
-    rows += [dataclasses.replace(bench.step('blend'), work=f'step, {size} px'),
-             dataclasses.replace(render_rows(bench, (1,))[0], work=f'render, {size} px')]
-  for box in ((40, 60), (160, 240)):
-    bench = Bench(make_subject(folder / f'box_{box[0]}', 500, box), **ONE)
-    rows += [dataclasses.replace(bench.step('blend'), work=f'step, lip box {box[0]}×{box[1]}'),
-             dataclasses.replace(render_rows(bench, (1,))[0], work=f'render, lip box {box[0]}×{box[1]}')]
+
+  def add(row, work):
+    rows.append(dataclasses.replace(row, work=work))
+    print(rows[-1], file=sys.stderr, flush=True)  # minutes go by
+  for size, box in ((128, BOX), (256, BOX), (512, BOX), (1024, BOX), (500, (40, 60)), (500, (160, 240))):
+    bench = Bench(make_subject(folder / f'{size}_{box[0]}', size, box, num_frames=24), **ONE)
+    shape = bench.subject.meta.lip_box
+    name = f'{size} px, lip box {shape.height}×{shape.width}'
+    add(bench.step('blend'), f'step, {name}')
+    add(render_rows(bench, (1,))[0], f'render, {name}')
   for batch_size in (16, 64, 256):
-    bench = Bench(folder, batch_size=batch_size)
-    rows.append(dataclasses.replace(bench.step('lips'), work=f'recipe, lips, batch of {batch_size}'))
-  for minutes in (1, 5, 20):
-    bench = Bench(make_subject(folder / f'minutes_{minutes}', 64, num_frames=minutes * 1500))
-    batches = bench.batches()
-    start = time.perf_counter()
-    for step in range(50):
-      batches.batch(step, False)
-    rows.append(Row(f'input, lips, {minutes} min of video at 64 px', (time.perf_counter() - start) / 50))
+    add(Bench(folder, batch_size=batch_size).step('lips'), f'recipe, lips, batch of {batch_size}')
   return rows
 
 
