@@ -151,7 +151,7 @@ def test_a_model_trains_and_renders_on_features_from_a_file(tmp_path):
   path = save(tmp_path / 'deepspeech.npy', np.random.default_rng(0).standard_normal((64, 16, 29)).astype(np.float32))
   config = smoke.get_config().unlock()
   config.data.path, config.audio.features = str(folder), str(path)
-  config.train.update(batch_size=16, blend_every=2, num_steps=2, blend_start_step=1, eval_every=2)
+  config.train.update(batch_size=16, blend_every=2, num_steps=2, blend_start_step=2, eval_every=2)
   config.data.num_val_frames, config.depth.num_frames = 2, 0
   train.train_and_evaluate(config.lock(), str(tmp_path / 'run'))
   trained = predict.load_trained(str(tmp_path / 'run'), batch_size=1)
