@@ -27,6 +27,7 @@ The one command for an accelerator: python benchmarks/speed.py --subject SUBJECT
 --parts render,film,step,sync,batch,recipe,input,start,profile,converge
 """
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -56,15 +57,16 @@ class Row:
   gflop: float = 0.0
 
 
-def median_seconds(function, rounds=5):
-  """Of calls that end in host values, after one that compiles."""
+def median_seconds(function, rounds=5, trace=None):
+  """Of calls that end in host values, after one that compiles; trace: folder for a profile of the others."""
   import jax
   jax.block_until_ready(function())
   seconds = []
-  for _ in range(rounds):
-    start = time.perf_counter()
-    jax.block_until_ready(function())
-    seconds.append(time.perf_counter() - start)
+  with jax.profiler.trace(str(trace)) if trace else contextlib.nullcontext():
+    for _ in range(rounds):
+      start = time.perf_counter()
+      jax.block_until_ready(function())
+      seconds.append(time.perf_counter() - start)
   return float(np.median(seconds))
 
 
@@ -126,8 +128,8 @@ class Bench:
     return TrainBatches(self.subject, self.split.train, seed=0, batch_size=self.config.train.batch_size,
                         blend_every=self.config.train.blend_every, sync=sampler)
 
-  def step(self, phase, lpips=None):
-    """Row of a step in `phase`."""
+  def step(self, phase, lpips=None, trace=None):
+    """Row of a step in `phase`; trace: see `median_seconds`."""
     from speech2lip_jax import train_step
     from speech2lip_jax.devices import replicate, shard
     expert = self.expert() if 'sync' in phase else None
@@ -140,7 +142,7 @@ class Bench:
       nonlocal state
       state, metrics = step(state, batch, *others)
       return metrics['loss/total']
-    return Row(phase, median_seconds(take), work)
+    return Row(phase, median_seconds(take, trace=trace), work)
 
   def predictor(self, batch_size):
     from speech2lip_jax.predict import Predictor
@@ -169,13 +171,14 @@ def render_gflop(bench):
   return jax.jit(work).lower(variables, bench.constants, *shapes).cost_analysis()['flops'] / 1e9 / count
 
 
-def render_rows(bench, batch_sizes):
+def render_rows(bench, batch_sizes, trace=None):
   """Host frames in, host frames out; speech codes as they are."""
   rows = []
   for size in batch_sizes:
     predictor, ids = bench.predictor(size), np.resize(bench.split.train, max(4, 2 * size))
     codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
-    seconds = median_seconds(lambda: np.stack([p.rgb_face for p in predictor.from_codes(ids, codes)])) / len(ids)  # noqa: B023
+    render = lambda: np.stack([p.rgb_face for p in predictor.from_codes(ids, codes)])  # noqa: B023
+    seconds = median_seconds(render, trace=trace) / len(ids)
     rows.append(Row(f'render, batches of {size}', seconds, render_gflop(bench)))
   return rows
 
@@ -301,12 +304,10 @@ def costliest(trace, count=3):
 
 
 def measure_profile(folder):
-  import jax
   bench, rows = Bench(folder), []
-  for name, work in (('step', lambda: bench.step('lips')), ('render', lambda: render_rows(bench, (8,))[0])):
-    row = work()  # compiled before the trace begins
-    with jax.profiler.trace(str(folder / name)):
-      work()
+  for name, work in (('step', lambda trace: bench.step('lips', trace=trace)),
+                     ('render', lambda trace: render_rows(bench, (8,), trace)[0])):
+    row = work(folder / name)
     rows.append(dataclasses.replace(row, work=f'profile, {name}: {costliest(folder / name)}'))
   return rows
 
