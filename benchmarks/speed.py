@@ -18,13 +18,18 @@ the one of a 4096² float32 matrix product in the same process.
   input         batches a second that the loader makes for 'recipe'
   start         seconds from the command to the end of the first step of `speech2lip train`, twice: the second start finds its
                 compilations kept
+  dispatch      recipe's lips phase: one step a dispatch against 10 in a scan; the host's own time for a dispatch
+  precision     step and render with JAX's float32 products at full precision, as the backend does them by default, and in
+                bfloat16 (JAX_DEFAULT_MATMUL_PRECISION=bfloat16 is how a run chooses that); state is float32 in all
+  preprocess    with --video FILE: `speech2lip preprocess` at --size, per frame, of the video, then of it repeated to 1, 5 and 20
+                minutes (--minutes)
   growth        step and render as frame, lip box and batch grow
   converge      with --subject SUBJECT: the default recipe trained on it; seconds until psnr_lip of the validation frames is
                 within 0.2 dB of its last value
   profile       the three costliest kernels of the step ('recipe, lips') and of rendering, by JAX's profiler
 
 The one command for an accelerator: python benchmarks/speed.py --subject SUBJECT --json speed.json
---parts render,film,step,sync,batch,recipe,input,start,profile,converge
+--parts render,film,step,sync,batch,recipe,input,start,dispatch,precision,profile,converge
 """
 import argparse
 import contextlib
@@ -44,8 +49,9 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PARTS = ('render', 'film', 'step', 'sync', 'batch', 'recipe', 'input', 'start', 'profile', 'growth', 'converge')
-DEFAULT_PARTS = PARTS[:-2]
+PARTS = ('render', 'film', 'step', 'sync', 'batch', 'recipe', 'input', 'start', 'dispatch', 'profile', 'precision', 'growth',
+         'preprocess', 'converge')
+DEFAULT_PARTS = PARTS[:-4]
 BOX = (80, 120)  # of a 500×500 face
 
 
@@ -203,6 +209,90 @@ def measure_film(folder):
   start = time.perf_counter()
   film(200)
   return [Row('film, a frame with encoding', (time.perf_counter() - start) / 200)]
+
+
+def measure_dispatch(folder, count=10):
+  """The same steps, each a dispatch of its own and all in one."""
+  import jax
+  import jax.numpy as jnp
+
+  from speech2lip_jax import train_step
+  from speech2lip_jax.devices import replicate, shard
+  bench = Bench(folder)
+  loader = bench.batches()
+  batches = [shard(loader.batch(i, with_frames=False)) for i in range(count)]
+  step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, 'lips')
+  one, *others = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen()))
+  many = jax.tree.map(jnp.copy, one)
+  scanned = jax.pmap(lambda state, stacked, *rest: jax.lax.scan(lambda s, batch: step.__wrapped__(s, batch, *rest), state, stacked),
+                     axis_name=train_step.AXIS, donate_argnums=0)
+  stacked, host = jax.tree.map(lambda *x: jnp.stack(x, 1), *batches), []
+
+  def loop():
+    nonlocal one
+    for batch in batches:
+      start = time.perf_counter()
+      one, metrics = step(one, batch, *others)
+      host.append(time.perf_counter() - start)
+    return metrics
+
+  def scan():
+    nonlocal many
+    many, metrics = scanned(many, stacked, *others)
+    return metrics
+  return [Row('step, lips, one a dispatch', median_seconds(loop) / count),
+          Row(f'step, lips, {count} a dispatch', median_seconds(scan) / count),
+          Row("of one dispatch, the host's own time", float(np.median(host[count:])))]
+
+
+def measure_precision(folder):
+  import jax
+  rows = []
+  for name in ('highest', None, 'bfloat16'):
+    with jax.default_matmul_precision(name):
+      bench = Bench(folder)
+      rows += [dataclasses.replace(row, work=f'{row.work}, precision {name or "of the backend"}')
+               for row in (bench.step('lips'), bench.step('blend'), *render_rows(bench, (8,)))]
+  return rows
+
+
+def measure_preprocess(folder, video, size, minutes):
+  """Seconds a frame, all stages, of the video as it is and repeated to some lengths."""
+  from speech2lip_jax.data.dataset import load_subject
+  rows = []
+  for length in (None, *minutes):
+    source = video
+    if length:
+      source = folder / f'{length:g}.mp4'
+      repeat_video(video, source, 60 * length)
+    command = [sys.executable, '-m', 'speech2lip_jax', 'preprocess', f'--video={source}', f'--out={folder / f"subject_{length}"}',
+               f'--size={size}']
+    start = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    count = load_subject(folder / f'subject_{length}').meta.num_frames
+    rows.append(Row(f'preprocess at {size} px, a frame of {count} ({count / 1500:.1f} min, {seconds:.0f} s)', seconds / count))
+    print(rows[-1], file=sys.stderr, flush=True)
+  return rows
+
+
+def repeat_video(video, out, seconds):
+  """The video again and again until `seconds` are full, packets copied."""
+  import av
+  with av.open(str(out), 'w') as target:
+    streams, offset = {}, 0.0
+    while offset < seconds:
+      with av.open(str(video)) as source:
+        for stream in (source.streams.video[0], source.streams.audio[0]):
+          streams.setdefault(stream.type, target.add_stream_from_template(stream) if stream.type not in streams else None)
+        length = source.duration / av.time_base
+        for packet in source.demux(source.streams.video[0], source.streams.audio[0]):
+          if packet.dts is None:
+            continue
+          shift = round(offset / packet.time_base)
+          packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, streams[packet.stream.type]
+          target.mux(packet)
+        offset += length
 
 
 ONE = {'batch_size': 1, 'blend_every': 1, 'lip_pixels': 0}
@@ -379,16 +469,17 @@ def _repeated_step(bench):
   return take
 
 
-def run_part(part, folder, size, subject):
+def run_part(part, folder, arguments):
   import jax
   folder = pathlib.Path(folder)
   if part == 'matmul':
     return {'gflop_s': matmul_rate(), 'device': str(jax.devices()[0].device_kind), 'count': jax.device_count()}
   if part == 'converge':
-    folder = subject
+    rows = measure_converge(arguments.subject)
+  elif part == 'preprocess':
+    rows = measure_preprocess(folder, arguments.video, arguments.size, arguments.minutes)
   else:
-    make_subject(folder, size)
-  rows = globals()[f'measure_{part}'](folder)
+    rows = globals()[f'measure_{part}'](make_subject(folder, arguments.size))
   peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
   stats = jax.local_devices()[0].memory_stats() or {}
   return {'rows': [dataclasses.asdict(row) for row in rows], 'host_peak_gib': peak,
@@ -410,11 +501,13 @@ def main():
   parser.add_argument('--against', choices=['torch'])
   parser.add_argument('--json', type=pathlib.Path)
   parser.add_argument('--subject', type=lambda path: pathlib.Path(path).resolve())
+  parser.add_argument('--video', type=lambda path: pathlib.Path(path).resolve())
+  parser.add_argument('--minutes', type=float, nargs='*', default=[1, 5, 20])
   parser.add_argument('--one', help=argparse.SUPPRESS)  # the part that this process measures
   arguments = parser.parse_args()
   if arguments.one:
     with tempfile.TemporaryDirectory() as folder:
-      print(json.dumps(run_part(arguments.one, folder, arguments.size, arguments.subject)))
+      print(json.dumps(run_part(arguments.one, folder, arguments)))
     return
   parts = arguments.parts.split(',') + (['torch'] if arguments.against else [])
   for part in parts:
@@ -422,10 +515,11 @@ def main():
       parser.error(f'no part {part!r}; of {", ".join(PARTS)}')
     if part == 'converge' and not arguments.subject:
       parser.error('converge needs --subject SUBJECT')
+    if part == 'preprocess' and not arguments.video:
+      parser.error('preprocess needs --video FILE')
 
   def measured(part):
-    command = [sys.executable, __file__, '--one', part, '--size', str(arguments.size)]
-    command += [f'--subject={arguments.subject}'] if arguments.subject else []
+    command = [sys.executable, __file__, *sys.argv[1:], '--one', part]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
       sys.exit(f'{part}: failed')

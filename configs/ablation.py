@@ -35,19 +35,22 @@ def get_hyper(hyper):
   """The rows, each with two seeds; all rows by the first seed come first."""
   config = get_config()
   # The frame's loss alone teaches nothing before the frame is composed: from the first step on, twice as many frames.
-  frame_alone = {'loss.lip_weight': 0.0, 'train.blend_start_step': 0, 'train.blend_every': 8}
+  frames_from_start = {'train.blend_start_step': 0, 'train.blend_every': 8}
+  frame_alone = {**frames_from_start, 'loss.lip_weight': 0.0}
   few_pixels = {'train.lip_pixels': 64}
   rows = [
       *hyper.named('L_w', {**frame_alone, 'depth.num_frames': 0}),
       *hyper.named('L_w + L_d', frame_alone),
-      *hyper.named('L_w + L_d + L_m (ours)'),
-      *hyper.named('L_w + L_d + L_m + L_s', {'sync.expert': 'own', 'sync.start_step': config.train.num_steps // 4}),
+      *hyper.named('L_w + L_d + L_m', frames_from_start),
+      *hyper.named('ours: L_m, then L_w + L_d + L_m'),
+      *hyper.named('ours + L_s', {'sync.expert': 'own', 'sync.start_step': config.train.num_steps // 4}),
       *hyper.named('64 pixels a frame', few_pixels),
       *hyper.named('64 pixels a frame, continuous sampling', {**few_pixels, 'field.ensemble': True}),
       *hyper.named('decoder for the implicit model', {'field.kind': 'decoder'}),
       *hyper.named('time input', {'field.use_time': True}),
       *hyper.named('no Blend-Net', {'train.blend_start_step': config.train.num_steps}),
-      *hyper.named('Blend-Net predicts the picture', {'blend.residual': False}),
+      *hyper.named('Blend-Net of 64 channels', {'blend.width': 64}),
+      *hyper.named('L_w + L_d + L_m, Blend-Net predicts the picture', {**frames_from_start, 'blend.residual': False}),
       *hyper.named('Blend-Net on the whole frame', {'blend.context': 1.0}),
       *hyper.named('direct sampling', {'compose.sampling': 'direct'}),
       *hyper.named('direct sampling, L_w + L_d', {**frame_alone, 'compose.sampling': 'direct'}),

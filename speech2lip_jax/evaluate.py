@@ -30,7 +30,7 @@ from speech2lip_jax.predict import Prediction, Trained, load_trained
 from speech2lip_jax.preprocess import landmarks
 from speech2lip_jax.report_pictures import Album
 from speech2lip_jax.scoring import Pair, Scorer, Scores, summary, with_nulls
-from speech2lip_jax.sync_expert import runs_of
+from speech2lip_jax.sync_expert import listed_folders, runs_of
 from speech2lip_jax.sync_judge import Judge, judge_of_subject
 
 _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one with another seed, of another part of the clips '
@@ -140,7 +140,7 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   judging, judge_facts = None, None
   if judge:
     own = pathlib.Path(workdir).glob('expert*/') if workdir else []
-    against = [*own, *filter(None, trained.config.sync.expert.split(','))]
+    against = [*own, *listed_folders(trained.config.sync.expert)]
     judging, judge_facts = judge_of_subject(judge, subject, test, against)
   album = Album(evenly_spaced(np.arange(len(test)), NUM_REPORT_FRAMES))
   with Scorer(landmarker, lpips) as scorer:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -191,17 +192,23 @@ def open_expert(folder: os.PathLike | str, subject: Subject) -> Expert | SyncNet
   return Expert(lip_size=lip_size, **sizes, **load_tree(pathlib.Path(folder, 'weights.npz'), remedy))
 
 
-def open_experts(folders: str, subject: Subject) -> Expert | Committee | SyncNetExpert:
-  """Opens what the sync loss asks: a folder, or several with commas between, whose experts judge together.
+def listed_folders(value: str) -> list[str]:
+  """The folders in config.sync.expert: one, which may have commas in its own name, or several with commas between."""
+  return [value] if os.path.isdir(value) else [folder for folder in value.split(',') if folder]
+
+
+def open_experts(folders: Sequence[os.PathLike | str], subject: Subject) -> Expert | Committee | SyncNetExpert:
+  """Opens what the sync loss asks: the expert of a folder, or those of several, who judge together.
 
   Raises:
     InputError: as `open_expert`; or SyncNet is among several.
   """
-  experts = [open_expert(folder, subject) for folder in folders.split(',')]
+  experts = [open_expert(folder, subject) for folder in folders]
   if len(experts) == 1:
     return experts[0]
   if any(isinstance(expert, SyncNetExpert) for expert in experts):
-    raise InputError(f'config.sync.expert={folders}: SyncNet looks at whole faces and judges alone; give its folder only')
+    listed = ','.join(map(str, folders))
+    raise InputError(f'config.sync.expert={listed}: SyncNet looks at whole faces and judges alone; give its folder only')
   return Committee(tuple(experts))
 
 

@@ -27,7 +27,7 @@ from speech2lip_jax.metrics import image as image_metrics
 from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
 from speech2lip_jax.subject_model import build_model, subject_constants
 from speech2lip_jax.summary import Summary
-from speech2lip_jax.sync_expert import SyncNetExpert, face_boxes, open_experts, save_expert, sync_sampler
+from speech2lip_jax.sync_expert import SyncNetExpert, face_boxes, listed_folders, open_experts, save_expert, sync_sampler
 from speech2lip_jax.sync_training import train_expert
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/default.py', 'The recipe.')
@@ -132,24 +132,24 @@ def open_frozen(config: ConfigDict, subject: Subject, split: Split, window: tupl
                      f"subject's mouth window has {window[0]}×{window[1]}; preprocess with a larger --size, or give "
                      "--config.loss.lpips='' for the distance of edges")
   perceptual = f'LPIPS of {config.loss.lpips}' if lpips else 'distance of edges (no weights needed; config.loss.lpips is empty)'
-  folder = config.sync.expert
-  if folder:
-    if folder == 'own':
-      own = [pathlib.Path(workdir, f'expert_{i}') for i in range(config.sync.num_own)]
-      for i, path in enumerate(own):
+  folders = listed_folders(config.sync.expert)
+  if folders:
+    if folders == ['own']:
+      folders = [pathlib.Path(workdir, f'expert_{i}') for i in range(config.sync.num_own)]
+      for i, path in enumerate(folders):
         if is_main and not (path / 'expert.json').is_file():
           recipe = expert_recipe.get_config().unlock()
           recipe.seed = i
-          print(f'training sync expert {i + 1} of {len(own)} first', file=sys.stderr)
+          print(f'training sync expert {i + 1} of {len(folders)} first', file=sys.stderr)
           save_expert(path, train_expert(subject, split.train, recipe), {'subject': subject.folder.name, 'seed': i})
       if jax.process_count() > 1:
         multihost_utils.sync_global_devices('expert')
-      folder = ','.join(map(str, own))
-    expert = open_experts(folder, subject)
+    expert = open_experts(folders, subject)
     sampler = sync_sampler(expert, subject, split.train, config.sync, config.seed)
   if is_main:
+    names = ', '.join(map(str, folders))
     print(f'perceptual term: {perceptual if config.loss.perceptual_weight else "off"}; sync loss: '
-          f'{f"{folder}, from step {config.sync.start_step}" if expert else "off"}', file=sys.stderr)
+          f'{f"{names}, from step {config.sync.start_step}" if expert else "off"}', file=sys.stderr)
   return train_step.Frozen(expert, lpips), sampler
 
 

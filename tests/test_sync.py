@@ -268,10 +268,11 @@ def test_training_makes_its_own_expert_first(folder, tmp_path, monkeypatch):
   config.depth.num_frames, config.data.num_val_frames = 0, 1
   short = recipe(3)
   monkeypatch.setattr(expert_recipe, 'get_config', lambda: short)
-  train.train_and_evaluate(config, str(tmp_path))
-  values = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+  workdir = tmp_path / 'trial,seed=0'  # a sweep's trials have commas in their names, as a list of experts has
+  train.train_and_evaluate(config, str(workdir))
+  values = [json.loads(line) for line in (workdir / 'log.jsonl').read_text().splitlines()]
   assert [record['step'] for record in values if 'loss/sync' in record] == [2, 3]
-  assert (tmp_path / 'expert_0' / 'weights.npz').is_file()
+  assert (workdir / 'expert_0' / 'weights.npz').is_file()
 
 
 @pytest.mark.parametrize('windows', [0, 3])
@@ -286,7 +287,7 @@ def test_a_committees_cosines_are_the_means_of_its_members(subject, expert, tmp_
   other = dataclasses.replace(expert, params=jax.tree.map(lambda x: x * 0.9, expert.params))
   for name, member in (('a', expert), ('b', other)):
     sync_expert.save_expert(tmp_path / name, member, {})
-  committee = sync_expert.open_experts(f'{tmp_path}/a,{tmp_path}/b', subject)
+  committee = sync_expert.open_experts(sync_expert.listed_folders(f'{tmp_path}/a,{tmp_path}/b'), subject)
   first = np.array([3, 9])
   rgb = np.random.default_rng(0).random((2, 5, *expert.lip_size, 3), np.float32)
   pictures = expert.pictures(rgb)
