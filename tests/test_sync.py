@@ -10,7 +10,7 @@ import pytest
 from configs import expert as expert_recipe
 from configs import smoke
 from speech2lip_jax import expert as expert_verb
-from speech2lip_jax import losses, sync_expert, sync_training, train, train_step
+from speech2lip_jax import losses, sync_expert, sync_judge, sync_training, train, train_step
 from speech2lip_jax.data import dataset, features, input_pipeline, schema
 from speech2lip_jax.errors import InputError
 from speech2lip_jax.metrics import opening, sync
@@ -293,6 +293,16 @@ def test_a_committees_cosines_are_the_means_of_its_members(subject, expert, tmp_
   pictures = expert.pictures(rgb)
   cosine = lambda one, views: np.sum(one.embed_mouth(views)[:, 0] * one.embed_speech(subject, first), -1)
   np.testing.assert_allclose(cosine(committee, [pictures] * 2), (cosine(expert, pictures) + cosine(other, pictures)) / 2, atol=1e-5)
+
+
+def test_the_expert_that_a_model_learned_from_cannot_judge_it(subject, expert, tmp_path):
+  for name, member in (('own', expert), ('copy', expert), ('other', dataclasses.replace(expert, deviation=expert.deviation * 2))):
+    sync_expert.save_expert(tmp_path / name, member, {'config': {}})
+  test = np.arange(4)
+  with pytest.raises(InputError, match='trained against this very expert'):
+    sync_judge.judge_of_subject(tmp_path / 'copy', subject, test, [tmp_path / 'other', tmp_path / 'own'])
+  judge, facts = sync_judge.judge_of_subject(tmp_path / 'other', subject, test, [tmp_path / 'own', tmp_path / 'none'])
+  assert isinstance(judge, sync_judge.LipJudge) and facts['name'] == 'other'
 
 
 def test_another_voice_keeps_time_and_changes_the_spectrum():
