@@ -13,7 +13,7 @@ the one of a 4096² float32 matrix product in the same process.
   film          frames a second of `speech2lip render`, encoding included
   step          a training step of one frame with all its losses but sync, as the reference program trains, without and with LPIPS
   sync          the same and a window of 5 frames with the sync loss
-  batch         step, per frame, in batches of 1, 2, 4 and 8 frames
+  batch         step, per frame, in batches of 1, 2, 4 and 8 frames; the largest config.train.batch_size that fits
   recipe        the steps of configs/default.py in its phases: 64 frames, 4 of them composed, 8 windows
   input         batches a second that the loader makes for 'recipe'
   start         seconds from the command to the end of the first step of `speech2lip train`, twice: the second start finds its
@@ -318,7 +318,33 @@ def measure_batch(folder):
   for size in (1, 2, 4, 8):
     row = Bench(folder, **ONE | {'batch_size': size}).step('blend')
     rows.append(Row(f'step, per frame in a batch of {size}', row.seconds / size, row.gflop / size))
+  return [*rows, *largest_batches(folder)]
+
+
+def largest_batches(folder):
+  """Rows that name the largest config.train.batch_size that fits, by what the compiler plans for two sizes; time is not theirs."""
+  import jax
+  stats = jax.local_devices()[0].memory_stats() or {}
+  limit = stats.get('bytes_limit') or os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  rows = []
+  for phase, sizes in (('lips', (64, 256)), ('blend', (16, 64))):
+    planned = [planned_bytes(Bench(folder, batch_size=size), phase) for size in sizes]
+    per_frame = (planned[1] - planned[0]) / (sizes[1] - sizes[0])
+    largest = int(sizes[0] + (limit - planned[0]) / per_frame) // 16 * 16
+    needs = f'{per_frame / 2**20:.2f} MiB each, {limit / 2**30:.0f} GiB free'
+    rows.append(Row(f'largest batch in phase {phase}: {largest} frames ({needs})', 0.0))
   return rows
+
+
+def planned_bytes(bench, phase):
+  """Device memory of a step, as compiled."""
+  from speech2lip_jax import train_step
+  from speech2lip_jax.devices import replicate, shard
+  batch = shard(bench.batches().batch(0, with_frames='blend' in phase))
+  step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, phase)
+  replicated = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen()))
+  plan = step.lower(replicated[0], batch, *replicated[1:]).compile().memory_analysis()
+  return plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
 
 
 def measure_recipe(folder):

@@ -16,12 +16,11 @@ SECONDS_OF_ALL = 300
 
 
 def get_config() -> ConfigDict:
-  """The default recipe, shorter, with a smaller Blend-Net and fewer test clips."""
+  """The default recipe, shorter and with fewer test clips."""
   config = default.get_config()
   config.data.test_every = 24
   config.data.max_train_seconds = float(SECONDS_OF_ALL)
   config.data.num_val_frames = 48
-  config.blend.width = 16
   config.train.num_steps = 800
   config.train.blend_start_step = 650
   config.train.batch_size = 32

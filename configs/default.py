@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
   config.compose.num_inverse_steps = 8  # fixed-point steps of C2O
 
   config.blend = ConfigDict()
-  config.blend.width = 64  # channels at full size, twice as many below
+  config.blend.width = 16  # channels at full size, twice as many below; the reference program has 64
   config.blend.align_corners = False  # doubling keeps the ends (reference program): then the window's rim matters everywhere
   config.blend.residual = True  # Blend-Net predicts what to add to its input [P]; False: the image itself
   config.blend.context = 0.08  # margin of its window around the lips, of the frame's width

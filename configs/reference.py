@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
   config.field.residual = False
   config.field.ensemble = True
   config.compose.feather = 0.0
+  config.blend.width = 64
   config.blend.residual = False
   config.blend.align_corners = True
   config.depth.num_frames = 0  # its learned depth is used by none of its warps

@@ -55,10 +55,8 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
 def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict,
                      num_channels: int = schema.NUM_MEL_BANDS) -> dict[str, Any]:
   """Initial {'params', 'batch_stats'}, a function of config.seed; num_channels: of the speech features."""
-  geometry = model.geometry
-  return model.clone(axis_name=None).init(
-      jax.random.key(config.seed), jnp.zeros((1, config.audio.window_steps, num_channels)), jnp.zeros(1, jnp.int32),
-      jnp.zeros((1, geometry.height, geometry.width, 3)), jnp.eye(4)[None], constants)
+  audio_feat = jnp.zeros((1, config.audio.window_steps, num_channels))
+  return model.clone(axis_name=None).init(jax.random.key(config.seed), audio_feat, constants, method='initialise')
 
 
 def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,

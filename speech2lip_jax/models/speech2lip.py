@@ -104,6 +104,12 @@ class Speech2Lip(nn.Module):
     self.blend_net = BlendNet(blend.width, blend.residual, blend.align_corners, self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
 
+  def initialise(self, audio_feat: jax.Array, constants: SubjectConstants) -> None:
+    """Asks each network once, for little, so that `init(…, method='initialise')` makes all variables. audio_feat: [1, T, C]."""
+    self.paint_pixels(self.speech_code(audio_feat), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), constants)
+    self.blend_net(jnp.zeros((1, 8, 8, 3)))
+    self.depth(constants)
+
   def speech_code(self, audio_feat: jax.Array) -> jax.Array:
     """The speech code a of each window: [B, T, C] → [B, num_features]."""
     return self.audio_net(audio_feat)
