@@ -21,8 +21,6 @@ the one of a 4096² float32 matrix product in the same process.
   dispatch      recipe's lips phase: one step a dispatch against 10 in a scan; the host's own time for a dispatch
   precision     step and render with JAX's float32 products at full precision, as the backend does them by default, and in
                 bfloat16 (JAX_DEFAULT_MATMUL_PRECISION=bfloat16 is how a run chooses that); state is float32 in all
-  preprocess    with --video FILE: `speech2lip preprocess` at --size, per frame, of the video, then of it repeated to 1, 5 and 20
-                minutes (--minutes)
   growth        step and render as frame, lip box and batch grow
   converge      with --subject SUBJECT: the default recipe trained on it; seconds until psnr_lip of the validation frames is
                 within 0.2 dB of its last value
@@ -50,8 +48,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 PARTS = ('render', 'film', 'step', 'sync', 'batch', 'recipe', 'input', 'start', 'dispatch', 'profile', 'precision', 'growth',
-         'preprocess', 'converge')
-DEFAULT_PARTS = PARTS[:-4]
+         'converge')
+DEFAULT_PARTS = PARTS[:-3]
 BOX = (80, 120)  # of a 500×500 face
 
 
@@ -254,45 +252,6 @@ def measure_precision(folder):
       rows += [dataclasses.replace(row, work=f'{row.work}, precision {name or "of the backend"}')
                for row in (bench.step('lips'), bench.step('blend'), *render_rows(bench, (8,)))]
   return rows
-
-
-def measure_preprocess(folder, video, size, minutes):
-  """Seconds a frame, all stages, of the video as it is and repeated to some lengths."""
-  from speech2lip_jax.data.dataset import load_subject
-  rows = []
-  for length in (None, *minutes):
-    source = video
-    if length:
-      source = folder / f'{length:g}.mp4'
-      repeat_video(video, source, 60 * length)
-    command = [sys.executable, '-m', 'speech2lip_jax', 'preprocess', f'--video={source}', f'--out={folder / f"subject_{length}"}',
-               f'--size={size}']
-    start = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    count = load_subject(folder / f'subject_{length}').meta.num_frames
-    rows.append(Row(f'preprocess at {size} px, a frame of {count} ({count / 1500:.1f} min, {seconds:.0f} s)', seconds / count))
-    print(rows[-1], file=sys.stderr, flush=True)
-  return rows
-
-
-def repeat_video(video, out, seconds):
-  """The video again and again until `seconds` are full, packets copied."""
-  import av
-  with av.open(str(out), 'w') as target:
-    streams, offset = {}, 0.0
-    while offset < seconds:
-      with av.open(str(video)) as source:
-        for stream in (source.streams.video[0], source.streams.audio[0]):
-          streams.setdefault(stream.type, target.add_stream_from_template(stream) if stream.type not in streams else None)
-        length = source.duration / av.time_base
-        for packet in source.demux(source.streams.video[0], source.streams.audio[0]):
-          if packet.dts is None:
-            continue
-          shift = round(offset / packet.time_base)
-          packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, streams[packet.stream.type]
-          target.mux(packet)
-        offset += length
 
 
 ONE = {'batch_size': 1, 'blend_every': 1, 'lip_pixels': 0}
@@ -502,8 +461,6 @@ def run_part(part, folder, arguments):
     return {'gflop_s': matmul_rate(), 'device': str(jax.devices()[0].device_kind), 'count': jax.device_count()}
   if part == 'converge':
     rows = measure_converge(arguments.subject)
-  elif part == 'preprocess':
-    rows = measure_preprocess(folder, arguments.video, arguments.size, arguments.minutes)
   else:
     rows = globals()[f'measure_{part}'](make_subject(folder, arguments.size))
   peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
@@ -527,8 +484,6 @@ def main():
   parser.add_argument('--against', choices=['torch'])
   parser.add_argument('--json', type=pathlib.Path)
   parser.add_argument('--subject', type=lambda path: pathlib.Path(path).resolve())
-  parser.add_argument('--video', type=lambda path: pathlib.Path(path).resolve())
-  parser.add_argument('--minutes', type=float, nargs='*', default=[1, 5, 20])
   parser.add_argument('--one', help=argparse.SUPPRESS)  # the part that this process measures
   arguments = parser.parse_args()
   if arguments.one:
@@ -541,8 +496,6 @@ def main():
       parser.error(f'no part {part!r}; of {", ".join(PARTS)}')
     if part == 'converge' and not arguments.subject:
       parser.error('converge needs --subject SUBJECT')
-    if part == 'preprocess' and not arguments.video:
-      parser.error('preprocess needs --video FILE')
 
   def measured(part):
     command = [sys.executable, __file__, *sys.argv[1:], '--one', part]
