@@ -472,8 +472,10 @@ def run_part(part, folder, arguments):
 def print_rows(part, found, rate):
   device = f', device {found["device_peak_gib"]:.2f}' if found['device_peak_gib'] else ''
   for row in found['rows']:
-    per_second = row['gflop'] / row['seconds']
-    speed = f'{row["gflop"]:.4g} | {per_second:.0f} ({100 * per_second / rate:.0f} %)' if row['gflop'] else '|'
+    speed = '|'
+    if row['gflop']:
+      per_second = row['gflop'] / row['seconds']
+      speed = f'{row["gflop"]:.4g} | {per_second:.0f} ({100 * per_second / rate:.0f} %)'
     print(f'| {row["work"]} | {row["seconds"]:.4f} | {speed} | {found["host_peak_gib"]:.1f}{device} |', flush=True)
 
 
