@@ -26,9 +26,13 @@ VERBS = {
 
 def keep_compilations() -> None:
   """Lets JAX keep what it compiles in the user's cache folder, for the next start; $JAX_COMPILATION_CACHE_DIR names another."""
-  if 'jax' in sys.modules and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # a verb without JAX need not wait for it
+  if 'jax' not in sys.modules:  # a verb without JAX need not wait for it
+    return
+  config = sys.modules['jax'].config
+  config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # the many small ones add up to seconds
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    sys.modules['jax'].config.update('jax_compilation_cache_dir', os.path.join(cache, 'speech2lip', 'compiled'))
+    config.update('jax_compilation_cache_dir', os.path.join(cache, 'speech2lip', 'compiled'))
 
 
 def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:

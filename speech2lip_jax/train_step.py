@@ -62,10 +62,12 @@ def create_variables(model: Speech2Lip, constants: SubjectConstants, config: Con
 def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,
                  config: ConfigDict, num_channels: int = schema.NUM_MEL_BANDS) -> TrainState:
   """The state at step 0, a function of config.seed; num_channels: of the speech features."""
-  variables = jax.jit(lambda constants: create_variables(model, constants, config, num_channels))(constants)
-  params = variables['params']
-  return TrainState(jnp.int32(0), params, variables['batch_stats'], optimizer.init(params),
-                    jax.tree.map(jnp.copy, params))
+  @jax.jit
+  def create(constants):
+    variables = create_variables(model, constants, config, num_channels)
+    params = variables['params']
+    return TrainState(jnp.int32(0), params, variables['batch_stats'], optimizer.init(params), jax.tree.map(jnp.copy, params))
+  return create(constants)
 
 
 def phase_of_step(step: int, config: ConfigDict) -> str:
