@@ -132,14 +132,19 @@ class Bench:
     return TrainBatches(self.subject, self.split.train, seed=0, batch_size=self.config.train.batch_size,
                         blend_every=self.config.train.blend_every, sync=sampler)
 
-  def step(self, phase, lpips=None, trace=None):
-    """Row of a step in `phase`; trace: see `median_seconds`."""
+  def prepared(self, phase, lpips=None):
+    """The pmapped step of `phase` and its arguments: state, batch, and the others."""
     from speech2lip_jax import train_step
     from speech2lip_jax.devices import replicate, shard
     expert = self.expert() if 'sync' in phase else None
     batch = shard(self.batches(expert).batch(0, with_frames='blend' in phase, with_sync=expert is not None))
     step = train_step.make_train_step(self.model, self.optimizer, self.config, phase)
     state, *others = replicate((self.state, self.resident(), self.constants, train_step.Frozen(expert, lpips)))
+    return step, state, batch, others
+
+  def step(self, phase, lpips=None, trace=None):
+    """Row of a step in `phase`; trace: see `median_seconds`."""
+    step, state, batch, others = self.prepared(phase, lpips)
     work = gflop(step, state, batch, *others)
 
     def take():
@@ -215,12 +220,11 @@ def measure_dispatch(folder, count=10):
   import jax.numpy as jnp
 
   from speech2lip_jax import train_step
-  from speech2lip_jax.devices import replicate, shard
+  from speech2lip_jax.devices import shard
   bench = Bench(folder)
   loader = bench.batches()
   batches = [shard(loader.batch(i, with_frames=False)) for i in range(count)]
-  step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, 'lips')
-  one, *others = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen()))
+  step, one, _, others = bench.prepared('lips')
   many = jax.tree.map(jnp.copy, one)
   scanned = jax.pmap(lambda state, stacked, *rest: jax.lax.scan(lambda s, batch: step.__wrapped__(s, batch, *rest), state, stacked),
                      axis_name=train_step.AXIS, donate_argnums=0)
@@ -297,12 +301,8 @@ def largest_batches(folder):
 
 def planned_bytes(bench, phase):
   """Device memory of a step, as compiled."""
-  from speech2lip_jax import train_step
-  from speech2lip_jax.devices import replicate, shard
-  batch = shard(bench.batches().batch(0, with_frames='blend' in phase))
-  step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, phase)
-  replicated = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen()))
-  plan = step.lower(replicated[0], batch, *replicated[1:]).compile().memory_analysis()
+  step, state, batch, others = bench.prepared(phase)
+  plan = step.lower(state, batch, *others).compile().memory_analysis()
   return plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
 
 
@@ -439,13 +439,8 @@ def measure_torch(folder):
 
 def _repeated_step(bench):
   import jax
-
-  from speech2lip_jax import train_step
-  from speech2lip_jax.devices import replicate, shard
   bench.config.loss.perceptual_weight = 0.01
-  batch = shard(bench.batches().batch(0, with_frames=True))
-  step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, 'blend')
-  state, *others = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen(None, random_lpips())))
+  step, state, batch, others = bench.prepared('blend', random_lpips())
 
   def take():
     nonlocal state
