@@ -11,10 +11,11 @@ import argparse
 
 import numpy as np
 
-from speech2lip_jax.data.dataset import mean_lips, subject_mel_windows
-from speech2lip_jax.evaluate import NUM_NEAREST, nearest_windows
-from speech2lip_jax.predict import load_trained
-from speech2lip_jax.sync_expert import open_expert, runs_of, score_lips, subject_activity
+from speech2lip_jax.data.dataset import mean_lips, runs_of, subject_mel_windows
+from speech2lip_jax.rendering.trained import load_trained
+from speech2lip_jax.report.held_out import NUM_NEAREST, nearest_windows
+from speech2lip_jax.sync.expert import open_expert
+from speech2lip_jax.sync.scores import score_lips, subject_activity
 
 
 def late(lips, runs, frames):

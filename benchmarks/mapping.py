@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from configs import default
+from speech2lip_jax.configs import default
 from speech2lip_jax.data.dataset import load_subject
+from speech2lip_jax.gamem import compose, mapping
+from speech2lip_jax.gamem.subject import subject_geometry
 from speech2lip_jax.metrics.image import psnr
-from speech2lip_jax.ops import compose, warp
-from speech2lip_jax.subject_model import subject_geometry
+from speech2lip_jax.ops import sampling
 
 _SUBJECT = flags.DEFINE_string('subject', None, 'Subject folder.', required=True)
 _EVERY = flags.DEFINE_integer('every', 10, 'Look at every n-th frame.')
@@ -28,8 +29,8 @@ METHODS = ('bilinear', 'bicubic', 'bspline')
 
 def _round_trip(depth, geometry, num_steps, pose):
   """[sH, sW] distance between each canonical pixel and where it comes back to."""
-  pixels, _ = warp.observed_coords(depth, pose, geometry.focal, geometry.canonical_scale)
-  back = warp.canonical_coords(pixels, depth, pose, geometry.focal, num_steps, geometry.canonical_scale)
+  pixels, _ = mapping.observed_coords(depth, pose, geometry.focal, geometry.canonical_scale)
+  back = mapping.canonical_coords(pixels, depth, pose, geometry.focal, num_steps, geometry.canonical_scale)
   rows, columns = jnp.meshgrid(jnp.arange(depth.shape[0]), jnp.arange(depth.shape[1]), indexing='ij')
   return jnp.linalg.norm(back - jnp.stack([columns, rows], -1), axis=-1)
 
@@ -39,9 +40,9 @@ def _oracle(depth, geometry, num_steps, feather, method, lip, frame, pose):
   box = geometry.lip_box
   rows, columns = jnp.meshgrid(jnp.arange(geometry.height), jnp.arange(geometry.width), indexing='ij')
   grid = jnp.stack([columns, rows], -1).astype(jnp.float32)
-  coords = warp.canonical_coords(grid, depth, pose, geometry.focal, num_steps, geometry.canonical_scale)
-  source = warp.spline_coefficients(lip) if method == 'bspline' else lip
-  read = warp.sample_image(source, coords - jnp.array([box.left, box.top]), method, 'border')
+  coords = mapping.canonical_coords(grid, depth, pose, geometry.focal, num_steps, geometry.canonical_scale)
+  source = sampling.spline_coefficients(lip) if method == 'bspline' else lip
+  read = sampling.sample_image(source, coords - jnp.array([box.left, box.top]), method, 'border')
   mask = compose.lip_mask(coords, lip.shape[:2], (box.top, box.left), feather)[..., None]
   return frame + mask * (read - frame), compose.mouth_region(coords, box)
 

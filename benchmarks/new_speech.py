@@ -24,12 +24,12 @@ from scipy.io import wavfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from speech2lip_jax import render, silence  # noqa: E402
 from speech2lip_jax.data import schema  # noqa: E402
+from speech2lip_jax.data.dataset import runs_of  # noqa: E402
 from speech2lip_jax.metrics.opening import lip_opening  # noqa: E402
-from speech2lip_jax.predict import load_trained  # noqa: E402
 from speech2lip_jax.preprocess import landmarks  # noqa: E402
-from speech2lip_jax.sync_expert import runs_of  # noqa: E402
+from speech2lip_jax.rendering import film, silence  # noqa: E402
+from speech2lip_jax.rendering.trained import load_trained  # noqa: E402
 
 SILENT_FRAMES = 10 * schema.FPS
 MAX_LAG, SMOOTH = 5, 5
@@ -115,10 +115,10 @@ def main():
     mean = lambda side: np.mean([follows(side[rows], level[rows]) for rows in runs])
     print(f'| own, held out | {numbers(opening)} | {mean(opening):.2f} (true {mean(own[test]):.2f}) | | |', flush=True)
     for path in arguments.sounds:
-      mono = render.read_speech(str(path)).mono
+      mono = film.read_speech(str(path)).mono
       spoken = len(mono) // schema.SAMPLES_PER_FRAME
       mono = np.concatenate([mono, np.zeros(SILENT_FRAMES * schema.SAMPLES_PER_FRAME, np.int16)])
-      ids = render.background_frames(subject, spoken + SILENT_FRAMES, None)
+      ids = film.background_frames(subject, spoken + SILENT_FRAMES, None)
       codes = trained.sound_codes(mono, len(ids))
       frames, opening = rendered(ids, codes)
       level = loudness(mono, len(ids))
@@ -128,7 +128,7 @@ def main():
             f'{flicker(ids, codes):.3f} |', flush=True)
     num_samples = SILENT_FRAMES * schema.SAMPLES_PER_FRAME
     for name, mono in (('digital silence', np.zeros(num_samples, np.int16)), ('room noise', room_noise(num_samples, -50))):
-      ids = render.background_frames(subject, SILENT_FRAMES, None)
+      ids = film.background_frames(subject, SILENT_FRAMES, None)
       codes = trained.sound_codes(mono, len(ids))
       _, opening = rendered(ids, codes)
       print(f'| {name} | | | {numbers(opening)} | {flicker(ids, codes):.3f} |', flush=True)

@@ -13,9 +13,11 @@ import argparse
 
 import numpy as np
 
-from speech2lip_jax.predict import load_trained
-from speech2lip_jax.sync_expert import open_expert, runs_of, score_lips, subject_activity
-from speech2lip_jax.sync_judge import LipJudge
+from speech2lip_jax.data.dataset import runs_of
+from speech2lip_jax.rendering.trained import load_trained
+from speech2lip_jax.sync.expert import open_expert
+from speech2lip_jax.sync.judge import LipJudge
+from speech2lip_jax.sync.scores import score_lips, subject_activity
 
 
 def pairs_of_rows(runs, shift):

@@ -25,11 +25,11 @@ from scipy import ndimage
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from speech2lip_jax import head_motion, pose  # noqa: E402
 from speech2lip_jax.data.dataset import evenly_spaced  # noqa: E402
 from speech2lip_jax.metrics.image import psnr  # noqa: E402
 from speech2lip_jax.ops import fill  # noqa: E402
-from speech2lip_jax.predict import load_trained  # noqa: E402
+from speech2lip_jax.rendering import head_motion, pose  # noqa: E402
+from speech2lip_jax.rendering.trained import load_trained  # noqa: E402
 from speech2lip_jax.synthetic.subject import load_subject_of  # noqa: E402
 
 TURNS = (5.0, 10.0, 15.0)

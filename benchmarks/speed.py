@@ -98,11 +98,13 @@ class Bench:
   """The default recipe on a toy subject, with the given changes of config.train."""
 
   def __init__(self, folder, **train):
-    from configs import default
-    from speech2lip_jax import train_step
+    from speech2lip_jax.configs import default
     from speech2lip_jax.data import dataset
     from speech2lip_jax.data.features import open_features
-    from speech2lip_jax.subject_model import build_model, subject_constants
+    from speech2lip_jax.gamem.subject import subject_constants
+    from speech2lip_jax.models.build import build_model
+    from speech2lip_jax.training import state as train_state
+    from speech2lip_jax.training import step as train_step
     self.config = config = default.get_config().unlock()
     config.data.path = str(folder)
     config.train.update(**train)
@@ -111,31 +113,31 @@ class Bench:
     self.features = open_features(self.subject, config.audio)
     self.constants = subject_constants(self.subject, self.split.train)
     self.model = build_model(self.subject, config, train_step.AXIS)
-    self.optimizer, _ = train_step.make_optimizer(config.train)
-    self.state = train_step.create_state(self.model, self.optimizer, self.constants, config)
+    self.optimizer, _ = train_state.make_optimizer(config.train)
+    self.state = train_state.create_state(self.model, self.optimizer, self.constants, config)
 
   def resident(self):
     from speech2lip_jax.data.input_pipeline import make_resident
     return make_resident(self.subject, self.features)
 
   def expert(self):
-    from configs import expert as recipe
-    from speech2lip_jax import sync_training
+    from speech2lip_jax.configs import expert as recipe
+    from speech2lip_jax.sync import train_expert as train_expert_module
     short = recipe.get_config().unlock()
     short.train.update(num_steps=2, run_frames=20)
-    return sync_training.train_expert(self.subject, self.split.train, short, show_progress=False)
+    return train_expert_module.train_expert(self.subject, self.split.train, short, show_progress=False)
 
   def batches(self, expert=None):
-    from speech2lip_jax import sync_expert
     from speech2lip_jax.data.input_pipeline import TrainBatches
+    from speech2lip_jax.sync import expert as sync_expert
     sampler = sync_expert.sync_sampler(expert, self.subject, self.split.train, self.config.sync, seed=0) if expert else None
     return TrainBatches(self.subject, self.split.train, seed=0, batch_size=self.config.train.batch_size,
                         blend_every=self.config.train.blend_every, sync=sampler)
 
   def prepared(self, phase, lpips=None):
     """The pmapped step of `phase` and its arguments: state, batch, and the others."""
-    from speech2lip_jax import train_step
-    from speech2lip_jax.devices import replicate, shard
+    from speech2lip_jax.common.devices import replicate, shard
+    from speech2lip_jax.training import step as train_step
     expert = self.expert() if 'sync' in phase else None
     batch = shard(self.batches(expert).batch(0, with_frames='blend' in phase, with_sync=expert is not None))
     step = train_step.make_train_step(self.model, self.optimizer, self.config, phase)
@@ -154,7 +156,7 @@ class Bench:
     return Row(phase, median_seconds(take, trace=trace), work)
 
   def predictor(self, batch_size):
-    from speech2lip_jax.predict import Predictor
+    from speech2lip_jax.rendering.predictor import Predictor
     return Predictor(self.model, {'params': self.state.params, 'batch_stats': self.state.batch_stats}, self.constants, self.subject,
                      batch_size)
 
@@ -198,7 +200,8 @@ def measure_render(folder):
 
 
 def measure_film(folder):
-  from speech2lip_jax import render, silence
+  from speech2lip_jax.rendering import film as film_module
+  from speech2lip_jax.rendering import silence
   bench = Bench(folder)
   ids, predictor = np.resize(bench.split.train, 200), bench.predictor(8)
   codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
@@ -207,7 +210,7 @@ def measure_film(folder):
   def film(count):
     some = silence.Codes(codes.speech[:count], codes.rest[:count], codes.detail)
     sound = np.zeros((1, count * 640), np.int16)
-    render.write_video(trained, ids[:count], some, str(folder / 'film.mp4'), sound, 16000)
+    film_module.write_video(trained, ids[:count], some, str(folder / 'film.mp4'), sound, 16000)
   film(16)
   start = time.perf_counter()
   film(200)
@@ -219,8 +222,8 @@ def measure_dispatch(folder, count=10):
   import jax
   import jax.numpy as jnp
 
-  from speech2lip_jax import train_step
-  from speech2lip_jax.devices import shard
+  from speech2lip_jax.common.devices import shard
+  from speech2lip_jax.training import step as train_step
   bench = Bench(folder)
   loader = bench.batches()
   batches = [shard(loader.batch(i, with_frames=False)) for i in range(count)]

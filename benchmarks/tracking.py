@@ -29,7 +29,7 @@ import scipy.ndimage
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from speech2lip_jax.data import schema  # noqa: E402
-from speech2lip_jax.preprocess import mapping, photometric  # noqa: E402
+from speech2lip_jax.preprocess import photometric, projection  # noqa: E402
 
 NOSE_TIP, BRIDGE = 4, 168
 SIX_POINTS = [33, 133, 362, 263, BRIDGE, NOSE_TIP]
@@ -65,7 +65,7 @@ def judge(frames: np.ndarray, landmarks: np.ndarray, poses: np.ndarray, depth: n
   grid = np.stack([columns, rows], -1).astype(np.float64)
   pictures = []
   for n in picked:
-    coords = mapping.observed_coords(grid, depth[rows, columns], moves[n], focal_px, size).astype(np.float32)
+    coords = projection.observed_coords(grid, depth[rows, columns], moves[n], focal_px, size).astype(np.float32)
     grey = cv2.cvtColor(np.ascontiguousarray(frames[n]), cv2.COLOR_RGB2GRAY)
     pictures.append(cv2.remap(grey, coords[..., 0], coords[..., 1], cv2.INTER_CUBIC))
   pictures = np.stack(pictures)
@@ -89,11 +89,11 @@ def judge(frames: np.ndarray, landmarks: np.ndarray, poses: np.ndarray, depth: n
   numbers['6 points'] = float(np.sqrt(np.nanmean((away**2).sum(-1))))
 
   tip = landmarks[:, [NOSE_TIP]].astype(np.float64)
-  tip_home = mapping.canonical_coords(tip, depth, moves, focal_px)[:, 0]
+  tip_home = projection.canonical_coords(tip, depth, moves, focal_px)[:, 0]
   numbers['nose tip, landmark'] = float(np.sqrt(tip_home[~is_interpolated].var(axis=0).sum()))
   middle = tip_home[~is_interpolated].mean(axis=0)
   level = scipy.ndimage.map_coordinates(depth, middle[::-1, None], order=1)
-  fitted = mapping.observed_coords(np.tile(middle, (len(poses), 1)), level, moves, focal_px, size)
+  fitted = projection.observed_coords(np.tile(middle, (len(poses), 1)), level, moves, focal_px, size)
   clip_of = np.repeat(np.arange(len(clip_lengths)), clip_lengths)
   inner = np.flatnonzero((clip_of[:-2] == clip_of[2:]) & ~(is_interpolated[:-2] | is_interpolated[1:-1] | is_interpolated[2:])) + 1
   velocity = (tip[inner + 1, 0] - tip[inner - 1, 0]) / 2

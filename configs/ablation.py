@@ -9,7 +9,7 @@ on a free core. The judge must not have seen the test clips, so it is given the 
 """
 from ml_collections import ConfigDict
 
-from configs import default
+from speech2lip_jax.configs import default
 
 SECONDS = (15, 30, 60, 120)  # of training video; the other rows have SECONDS_OF_ALL
 SECONDS_OF_ALL = 300

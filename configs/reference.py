@@ -19,7 +19,7 @@ By this recipe a subject needs about 30 h on one GPU (the paper).
 """
 from ml_collections import ConfigDict
 
-from configs import default
+from speech2lip_jax.configs import default
 
 
 def get_config() -> ConfigDict:

@@ -4,7 +4,7 @@
 """
 from ml_collections import ConfigDict
 
-from configs import default
+from speech2lip_jax.configs import default
 
 
 def get_config() -> ConfigDict:

@@ -9,8 +9,10 @@ import types
 from typing import NoReturn
 
 from absl import app, flags, logging
+from ml_collections.config_flags import config_flags
 
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common import recipes
+from speech2lip_jax.common.errors import InputError
 
 VERBS = {
     'preprocess': 'video file(s) of one person → subject folder',
@@ -35,6 +37,19 @@ def keep_compilations() -> None:
     config.update('jax_compilation_cache_dir', os.path.join(cache, 'speech2lip', 'compiled'))
 
 
+def _with_recipes_found(args: list[str]) -> list[str]:
+  """The arguments with the values of config flags turned into files, so that recipes can be given by name from any folder."""
+  known, found = {name for name in flags.FLAGS if config_flags.is_config_flag(flags.FLAGS[name])}, []
+  for before, arg in zip(['', *args], args):
+    name, equals, value = arg.lstrip('-').partition('=')
+    if arg.startswith('-') and equals and name in known:
+      arg = f'--{name}={recipes.find(value)}'
+    elif before.startswith('-') and before.lstrip('-') in known:
+      arg = recipes.find(arg)
+    found.append(arg)
+  return found
+
+
 def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
   """Runs a verb's `main(argv)` (argv[0] is the program's name) under absl; exits 2 with one line on bad input."""
   def fail(message) -> NoReturn:
@@ -43,7 +58,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
 
   def parse(args):
     try:
-      return flags.FLAGS(args)
+      return flags.FLAGS(_with_recipes_found(args))
     except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
       text = str(error)
       if isinstance(error, AttributeError | KeyError):  # a misspelt config field: the text of an error in an error's

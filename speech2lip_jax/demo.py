@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from speech2lip_jax import cli
-from speech2lip_jax.common_flags import WORKDIR
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common import recipes
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.flags import WORKDIR
 from speech2lip_jax.preprocess import pipeline  # its --size and --landmarker are the demo's too
 
 SIZE, SECONDS = 256, 80.0
@@ -85,7 +86,7 @@ def run(workdir: os.PathLike | str, size: int = SIZE, seconds: float = SECONDS, 
   loaded = []
 
   def trained():
-    from speech2lip_jax.predict import load_trained
+    from speech2lip_jax.rendering.trained import load_trained
     if not loaded:
       loaded.append(load_trained(str(run_dir)))
     return loaded[0]
@@ -146,8 +147,7 @@ def demo_config(subject: pathlib.Path, steps: int | None):
   """configs/demo.py for this subject; with `steps`, phases and intervals shrink alike. Batches fit the devices there are."""
   import jax
 
-  from configs import demo
-  config = demo.get_config().unlock()
+  config = recipes.load('demo').get_config().unlock()
   config.data.path = str(subject)
   train = config.train
   if steps:
@@ -162,28 +162,28 @@ def demo_config(subject: pathlib.Path, steps: int | None):
 
 
 def _train(config, run_dir: pathlib.Path) -> None:
-  from speech2lip_jax.train import train_and_evaluate
+  from speech2lip_jax.training.loop import train_and_evaluate
   train_and_evaluate(config, str(run_dir))
 
 
 def _render_held_out(trained, out: pathlib.Path) -> None:
-  from speech2lip_jax import render
-  render.render_test(trained, str(out))
+  from speech2lip_jax.rendering import film
+  film.render_test(trained, str(out))
 
 
 def _render_foreign(trained, out: pathlib.Path) -> None:
   from scipy.io import wavfile
 
-  from speech2lip_jax import render
   from speech2lip_jax.data import schema
+  from speech2lip_jax.rendering import film
   from speech2lip_jax.synthetic import speech
   wavfile.write(out.with_suffix('.wav'), schema.SAMPLE_RATE, speech.foreign_sound())
-  render.render_audio(trained, render.read_speech(str(out.with_suffix('.wav'))), str(out))
+  film.render_audio(trained, film.read_speech(str(out.with_suffix('.wav'))), str(out))
 
 
 def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str | None) -> None:
-  from speech2lip_jax.evaluate import evaluate
   from speech2lip_jax.preprocess import landmarks
+  from speech2lip_jax.report.held_out import evaluate
   evaluate(trained, out, landmarker=landmarks.model_at_hand(landmarker), workdir=run_dir)
 
 

@@ -7,31 +7,18 @@ mouth's landmarks are compared with the true ones. What cannot be had is null in
 
 `speech2lip evaluate --video a.mp4 --against b.mp4 --out DIR` compares anyone's two videos: see `compare_videos`.
 """
-import json
-import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
 
-import cv2
-import numpy as np
 from absl import flags
-from scipy.io import wavfile
-from tqdm import tqdm
 
-from speech2lip_jax import cli, compare_videos, metric_table, report
-from speech2lip_jax.atomic import write_text
-from speech2lip_jax.common_flags import LANDMARKER, OUT, VIDEO, WORKDIR
-from speech2lip_jax.data import schema
-from speech2lip_jax.data.dataset import evenly_spaced, mean_lips, subject_mel_windows
-from speech2lip_jax.errors import InputError
-from speech2lip_jax.metric_table import LANDMARK_METRICS, METRICS, SYNC_METRICS
-from speech2lip_jax.predict import Prediction, Trained, load_trained
+from speech2lip_jax import cli
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.flags import LANDMARKER, OUT, VIDEO, WORKDIR
 from speech2lip_jax.preprocess import landmarks
-from speech2lip_jax.report_pictures import Album
-from speech2lip_jax.scoring import Pair, Scorer, Scores, summary, with_nulls
-from speech2lip_jax.sync_expert import listed_folders, runs_of
-from speech2lip_jax.sync_judge import Judge, judge_of_subject
+from speech2lip_jax.rendering.trained import load_trained
+from speech2lip_jax.report import compare_videos
+from speech2lip_jax.report.held_out import evaluate
 
 _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one with another seed, of another part of the clips '
                              '(--recipe.data.part), than the one trained against; it scores the sync. Also a folder of convert '
@@ -40,164 +27,6 @@ _BASELINES = flags.DEFINE_bool('baselines', True, 'Score the baselines and the o
                                'quarter of the time.')
 _LPIPS = flags.DEFINE_string('lpips', None, 'FILE.npz of speech2lip convert --kind lpips, for LPIPS.')
 _AGAINST = flags.DEFINE_string('against', None, 'With --video: the true video that it is compared with, frame by frame.')
-
-MOUTH_REGION = 'pixels whose place in canonical space falls in the lip box'
-NUM_NEAREST = 8
-NUM_STRIP_FRAMES = 8
-NUM_REPORT_FRAMES = 10
-HISTOGRAMS = ('psnr_lip', 'ssim_lip', 'cpbd_lip')  # per frame, in the report
-
-
-def nearest_windows(queries: np.ndarray, references: np.ndarray, count: int, chunk: int = 256) -> np.ndarray:
-  """Indices of the `count` references nearest to each query by Euclidean distance, nearest first: [n, count].
-
-  queries: [n, …], references: [m, …] float32, flattened.
-  """
-  references = references.reshape(len(references), -1)
-  squares = np.square(references).sum(1)
-  rows = []
-  for start in range(0, len(queries), chunk):
-    block = queries[start:start + chunk].reshape(-1, references.shape[1])
-    distances = squares - 2 * block @ references.T
-    nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
-    order = np.take_along_axis(distances, nearest, 1).argsort(1)
-    rows.append(np.take_along_axis(nearest, order, 1))
-  return np.concatenate(rows)
-
-
-def candidates(trained: Trained) -> dict[str, Callable[[], Iterator[Prediction]]]:
-  """Everything that is scored, by name: 'model', the oracle, and the baselines, all composed in the same way.
-
-  The baselines take their lips from the frames that are not test frames, validation included; what is nearest is told by
-  mel whatever the model hears, so that they stay the same.
-  """
-  subject, split, steps = trained.subject, trained.split, trained.config.audio.window_steps
-  known = np.sort(np.concatenate([split.train, split.val]))
-  mel = lambda frame_ids: subject_mel_windows(subject, frame_ids, steps)
-  nearest = known[nearest_windows(mel(split.test), mel(known), min(NUM_NEAREST, len(known)))]
-  codes = trained.subject_codes(split.test)
-  mean = mean_lips(subject, known)
-  lips = subject.rgb_lip_canonical
-  from_lips = lambda rgb_lip_of_rows: lambda: trained.predictor.from_lips(split.test, rgb_lip_of_rows)
-  return {
-      'model': lambda: trained.predictor.from_codes(split.test, codes),
-      'without_blend_net': lambda: trained.predictor.from_codes(split.test, codes, with_blend_net=False),
-      'oracle': from_lips(lambda rows: lips[split.test[rows]] / np.float32(255)),
-      'mean_lips': from_lips(lambda rows: np.broadcast_to(mean, (len(rows), *mean.shape))),
-      'nearest': from_lips(lambda rows: lips[nearest[rows, 0]] / np.float32(255)),
-      'nearest_8_mean': from_lips(lambda rows: lips[nearest[rows]].mean(1, dtype=np.float32) / 255),
-  }
-
-
-def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, album: Album, baselines: bool
-                     ) -> tuple[dict[str, Scores], dict[str, dict[str, float]], dict[str, list[np.ndarray]]]:
-  """Renders and scores the test split: the truth and the model in one pass, then the oracle and the baselines.
-
-  Returns:
-    By name ('truth', 'model', …): `Scores`; `SYNC_METRICS`, empty without a judge; a few of the frames [H, W, 3] uint8.
-  """
-  test, frames = trained.split.test, trained.subject.frames
-  columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
-  everything = {name: make for name, make in candidates(trained).items() if baselines or name == 'model'}
-  scores, sync, strips = {}, {}, {}
-
-  def pairs(name: str, predictions: Iterator[Prediction], views: dict[str, list[np.ndarray]]) -> Iterator[Pair]:
-    for row, prediction in enumerate(predictions):
-      pictures = {name: prediction.rgb_face, 'truth': np.array(frames[test[row]])}
-      for shown in views:
-        if judge:
-          views[shown].append(judge.view(row, pictures[shown]))
-        if row in columns:
-          strips.setdefault(shown, []).append(pictures[shown])
-      bar.update()
-      yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window)
-
-  with tqdm(total=len(everything) * len(test), unit='frame', dynamic_ncols=True) as bar:
-    for name, predictions in everything.items():
-      bar.set_description(name)
-      views = {'truth': [], name: []} if name == 'model' else {name: []}
-      if name == 'model':
-        scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), album.keep)
-      else:
-        scores[name] = scorer.run(pairs(name, predictions(), views))
-      sync |= {shown: judge.scores(seen) if judge else {} for shown, seen in views.items()}
-  return scores, sync, strips
-
-
-def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, landmarker: str | None = None,
-             baselines: bool = True, lpips: str | None = None, workdir: str | os.PathLike | None = None) -> dict:
-  """Scores the test split and writes metrics.json, table.md, strips.png and report.html into `out`.
-
-  Args:
-    judge, baselines, lpips: see the flags.
-    landmarker: path of MediaPipe's model.
-    workdir: of the training, for the report's curves and to tell the expert that it was trained against.
-
-  Returns:
-    The contents of metrics.json.
-  """
-  subject, test = trained.subject, trained.split.test
-  judging, judge_facts = None, None
-  if judge:
-    own = pathlib.Path(workdir).glob('expert*/') if workdir else []
-    against = [*own, *listed_folders(trained.config.sync.expert)]
-    judging, judge_facts = judge_of_subject(judge, subject, test, against)
-  album = Album(evenly_spaced(np.arange(len(test)), NUM_REPORT_FRAMES))
-  with Scorer(landmarker, lpips) as scorer:
-    scores, sync, strips = score_everything(trained, judging, scorer, album, baselines)
-  runs = runs_of(subject, test)
-  rows = {name: with_nulls(summary(each, scores['truth'], runs, schema.FPS) | sync[name])
-          for name, each in sorted(scores.items(), key=lambda item: item[0] != 'truth')}
-  record = rows['model'] | {
-      'num_frames': len(test), 'checkpoint_step': trained.step, 'judge': judge_facts, 'mouth_region': MOUTH_REGION,
-      'baselines': {name: row for name, row in rows.items() if name != 'model'}}
-  record['reasons'] = reasons(record, landmarker, lpips, judge)
-  out.mkdir(parents=True, exist_ok=True)
-  write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
-  write_text(out / 'table.md', metric_table.markdown(rows))
-  strip = np.vstack([np.hstack(images) for images in strips.values()])
-  cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))
-  report.write_report(out / 'report.html', _report(trained, record, rows, scores, album, workdir))
-  return record
-
-
-def reasons(record: dict, landmarker: str | None, lpips: str | None, judge: str | None) -> dict[str, str]:
-  """Why each metric that is None in the record is None."""
-  def why(name: str) -> str:
-    if name in SYNC_METRICS:
-      return ('no held-out run of the clips is long enough (2.2 s)' if judge else
-              'no judge: give --judge, a folder of speech2lip expert')
-    if name in LANDMARK_METRICS:
-      return ('no run of a second in which a face is found and the mouth moves' if landmarker else
-              'no landmark model, or no mediapipe: give --landmarker or $SPEECH2LIP_LANDMARKER')
-    if name == 'lpips_lip' and not lpips:
-      return 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
-    return 'no frame shows the mouth region, or frames are smaller than 64 pixels'
-  return {name: why(name) for name in METRICS if record[name] is None}
-
-
-def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dict[str, Scores], album: Album,
-            workdir: str | os.PathLike | None) -> report.Report:
-  subject, test = trained.subject, trained.split.test
-  clip_ids = subject.clip_of_frames(test)
-  starts = np.flatnonzero(np.diff(clip_ids, prepend=-1))
-  _, sound = wavfile.read(subject.folder / 'audio.wav', mmap=True)
-  heard = sound[:subject.meta.num_frames * schema.SAMPLES_PER_FRAME].reshape(-1, schema.SAMPLES_PER_FRAME)[test].reshape(-1)
-  sheet = cv2.imread(str(subject.folder / 'contact_sheet.png'))
-  chosen = [name for name in ('model', 'mean_lips', 'truth') if name in scores]
-  return report.Report(
-      title=f'speech2lip: {subject.folder.resolve().name}',
-      subtitle=f'{len(test)} held-out frames ({len(test) / schema.FPS:.0f} s) at {subject.meta.width}×{subject.meta.height} px, '
-               f'checkpoint of step {trained.step}' + (f', {pathlib.Path(workdir).resolve().name}' if workdir else ''),
-      names=metric_table.NAMES, record=record, rows=rows, album=album,
-      frame_of_row=lambda row: (int(test[row]), subject.meta.clips[clip_ids[row]].name),
-      histograms={metric: {name: scores[name].values[metric] for name in chosen} for metric in HISTOGRAMS},
-      openings={name: scores[name].opening() for name in ('truth', 'model') if scores[name].landmarks is not None},
-      sound=heard.astype(np.float32) / 32768, fps=schema.FPS,
-      clip_starts=[(int(row), subject.meta.clips[clip_ids[row]].name) for row in starts],
-      log=report.read_log(pathlib.Path(workdir, 'log.jsonl')) if workdir else {},
-      contact_sheet=None if sheet is None else cv2.cvtColor(sheet, cv2.COLOR_BGR2RGB),
-      settings=trained.config.to_yaml(), with_published=True)
 
 
 def main(argv: list[str]) -> None:

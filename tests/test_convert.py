@@ -15,9 +15,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from speech2lip_jax import convert, frozen, torch_file, torch_weights
-from speech2lip_jax.errors import InputError
+from speech2lip_jax import convert
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.models import lpips, syncnet
+from speech2lip_jax.released import import_networks, torch_file, torch_weights
+from speech2lip_jax.sync import syncnet_expert
 from tests import goldens, syncnet_weights
 from tests.test_cli import ROOT, fails
 
@@ -68,9 +70,9 @@ def test_lpips_converted_from_a_whole_module_gives_the_golden_distance(tmp_path)
   golden, state = goldens.load('lpips'), goldens.weights('lpips')
   twice = {f'lins.{name[3]}.{name[5:]}': array for name, array in state.items() if name.startswith('lin')}
   out = tmp_path / 'lpips.npz'
-  convert.convert_lpips([_save(tmp_path / 'whole.pth', state | twice)], str(out))
+  import_networks.convert_lpips([_save(tmp_path / 'whole.pth', state | twice)], str(out))
   pictures = [golden[f'a_in{i}'].transpose(0, 2, 3, 1) / 2 + 0.5 for i in range(2)]
-  distance, _ = jax.jit(lpips.Lpips().apply)(frozen.load_lpips(out), *pictures)
+  distance, _ = jax.jit(lpips.Lpips().apply)(lpips.load_lpips(out), *pictures)
   np.testing.assert_allclose(distance, golden['a_dist'].reshape(1), rtol=0, atol=2e-5)
 
 
@@ -81,8 +83,8 @@ def test_lpips_converted_from_the_two_public_files_is_the_same_in_either_order(t
   expected = torch_weights.lpips_from_torch(goldens.weights('lpips'))
   expected['params'] |= {'shift': np.float32(lpips.SHIFT), 'scale': np.float32(lpips.SCALE)}
   for i, order in enumerate((files, files[::-1])):
-    convert.convert_lpips(order, str(tmp_path / f'{i}.npz'))
-    _assert_same_trees(frozen.load_lpips(tmp_path / f'{i}.npz'), expected)
+    import_networks.convert_lpips(order, str(tmp_path / f'{i}.npz'))
+    _assert_same_trees(lpips.load_lpips(tmp_path / f'{i}.npz'), expected)
 
 
 def test_syncnet_converted_from_a_training_checkpoint_gives_the_golden_embeddings(tmp_path):
@@ -91,10 +93,10 @@ def test_syncnet_converted_from_a_training_checkpoint_gives_the_golden_embedding
   state['module.face_encoder.0.conv_block.1.num_batches_tracked'] = torch.tensor(7)
   source = tmp_path / 'lipsync_expert.pth'
   torch.save({'state_dict': state, 'optimizer': {'state': {}, 'param_groups': [{'lr': 1e-4}]}, 'global_step': 5}, source)
-  convert.convert_syncnet(str(source), str(tmp_path / 'out'))
+  import_networks.convert_syncnet(str(source), str(tmp_path / 'out'))
   description = json.loads((tmp_path / 'out' / 'expert.json').read_text())
   assert (description['kind'], description['source'], len(description['sha256'])) == ('syncnet', 'lipsync_expert.pth', 64)
-  variables = frozen.load_syncnet(tmp_path / 'out')
+  variables = syncnet_expert.load_syncnet(tmp_path / 'out')
   _assert_same_trees(variables, torch_weights.syncnet_from_torch(syncnet_weights.state()))
   golden = goldens.load('syncnet')
   out = jax.jit(functools.partial(syncnet.SyncNet().apply, method='embed_mel'))(variables, golden['mel'][:, 0].transpose(0, 2, 1))
@@ -106,13 +108,13 @@ def test_the_verb_converts_and_says_so(tmp_path):
   done = subprocess.run([sys.executable, '-m', 'speech2lip_jax.convert', '--kind=lpips', f'--src={source}', f'--out={out}'],
                         cwd=ROOT, capture_output=True, text=True)
   assert (done.returncode, done.stdout) == (0, f'{out}: lpips of {source}\n'), done.stderr
-  _assert_same_trees(frozen.load_lpips(out), torch_weights.lpips_from_torch(goldens.weights('lpips')))
+  _assert_same_trees(lpips.load_lpips(out), torch_weights.lpips_from_torch(goldens.weights('lpips')))
 
 
 def test_the_authors_files_go_to_their_own_module_with_the_dataset(monkeypatch):
   calls = []
   module = types.SimpleNamespace(convert_speech2lip=lambda *arguments: calls.append(arguments))
-  monkeypatch.setitem(sys.modules, 'speech2lip_jax.import_reference', module)
+  monkeypatch.setitem(sys.modules, 'speech2lip_jax.released.import_workdir', module)
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(kind='speech2lip', src='a.pth', dataset='data', out='out'):
     convert.main(['convert'])
@@ -128,7 +130,8 @@ def test_an_unknown_kind_lists_the_kinds():
 
 
 def test_files_that_cannot_be_read_are_named_before_torch_is_asked(tmp_path):
-  assert _message(convert.convert_syncnet, f'{tmp_path}/absent.pth', f'{tmp_path}/out') == f'{tmp_path}/absent.pth: no such file'
+  absent = f'{tmp_path}/absent.pth'
+  assert _message(import_networks.convert_syncnet, absent, f'{tmp_path}/out') == f'{absent}: no such file'
   empty = tmp_path / 'empty.pth'
   empty.touch()
   assert 'is empty' in _message(torch_file.check, empty)
@@ -138,7 +141,7 @@ def test_files_that_cannot_be_read_are_named_before_torch_is_asked(tmp_path):
   cut = tmp_path / 'cut.pth'
   cut.write_bytes(whole.getvalue()[:2000])
   assert 'no end (2000 bytes are there)' in _message(torch_file.check, cut)
-  assert 'absent.pth: no such file' in _message(convert.convert_lpips, [str(cut.with_name('absent.pth'))], 'x.npz')
+  assert 'absent.pth: no such file' in _message(import_networks.convert_lpips, [str(cut.with_name('absent.pth'))], 'x.npz')
 
 
 @pytest.mark.parametrize('protocol', [2, 4])
@@ -181,9 +184,9 @@ def test_damaged_and_foreign_files_are_told_apart(tmp_path):
     archive.writestr('hello.txt', 'hello')
   assert 'other.pth: ' in _message(torch_file.load_checkpoint, tmp_path / 'other.pth')
   torch.save([torch.zeros(2)], tmp_path / 'list.pth')
-  assert 'holds no weights by name' in _message(convert.convert_syncnet, str(tmp_path / 'list.pth'), str(tmp_path / 'out'))
+  assert 'holds no weights by name' in _message(import_networks.convert_syncnet, str(tmp_path / 'list.pth'), str(tmp_path / 'out'))
   _save(tmp_path / 'nan.pth', {'weight': np.full(3, np.nan, np.float32)})
-  message = _message(convert.convert_syncnet, str(tmp_path / 'nan.pth'), str(tmp_path / 'out'))
+  message = _message(import_networks.convert_syncnet, str(tmp_path / 'nan.pth'), str(tmp_path / 'out'))
   assert 'weight holds values that are not finite' in message
   assert not (tmp_path / 'out').exists()
 
@@ -192,16 +195,16 @@ def test_the_weights_of_another_network_are_refused_with_the_file_and_the_name(t
   alexnet, lins = _public_lpips()
   files = [_save(tmp_path / 'alexnet.pth', alexnet), _save(tmp_path / 'alex.pth', lins)]
   out = str(tmp_path / 'out.npz')
-  assert f'{files[0]}: audio_encoder.0' in _message(convert.convert_syncnet, files[0], str(tmp_path / 'out'))
-  assert f'{files[0]}: has no linear weights' in _message(convert.convert_lpips, files[:1], out)
-  assert f'{files[1]}: has no convolutions' in _message(convert.convert_lpips, files[1:], out)
-  assert 'is in' in _message(convert.convert_lpips, files[1:] * 2, out)
+  assert f'{files[0]}: audio_encoder.0' in _message(import_networks.convert_syncnet, files[0], str(tmp_path / 'out'))
+  assert f'{files[0]}: has no linear weights' in _message(import_networks.convert_lpips, files[:1], out)
+  assert f'{files[1]}: has no convolutions' in _message(import_networks.convert_lpips, files[1:], out)
+  assert 'is in' in _message(import_networks.convert_lpips, files[1:] * 2, out)
   wide = _save(tmp_path / 'wide.pth', alexnet | {'features.3.weight': np.zeros((192, 64, 3, 3), np.float32)})
-  assert 'has shape (192, 64, 3, 3), expected (192, 64, 5, 5)' in _message(convert.convert_lpips, [wide, files[1]], out)
+  assert 'has shape (192, 64, 3, 3), expected (192, 64, 5, 5)' in _message(import_networks.convert_lpips, [wide, files[1]], out)
   more = _save(tmp_path / 'more.pth', alexnet | {'features.12.weight': np.zeros(3, np.float32)})
-  assert 'features.12.weight: unexpected' in _message(convert.convert_lpips, [more, files[1]], out)
-  assert 'must end in .npz' in _message(convert.convert_lpips, files, str(tmp_path / 'out'))
-  assert 'cannot be written' in _message(convert.convert_lpips, files, f'{files[0]}/out.npz')
+  assert 'features.12.weight: unexpected' in _message(import_networks.convert_lpips, [more, files[1]], out)
+  assert 'must end in .npz' in _message(import_networks.convert_lpips, files, str(tmp_path / 'out'))
+  assert 'cannot be written' in _message(import_networks.convert_lpips, files, f'{files[0]}/out.npz')
   assert not os.path.exists(out)
 
 
@@ -213,11 +216,11 @@ def test_without_torch_the_remedy_is_told(tmp_path, monkeypatch):
 
 
 def test_loading_names_what_is_wrong_with_converted_weights(tmp_path):
-  assert 'speech2lip convert --kind lpips' in _message(frozen.load_lpips, tmp_path / 'absent.npz')
+  assert 'speech2lip convert --kind lpips' in _message(lpips.load_lpips, tmp_path / 'absent.npz')
   np.savez(tmp_path / 'other.npz', **{'params/shift': np.zeros(3)})
-  assert 'params/conv_0/bias is missing, expected (64,)' in _message(frozen.load_lpips, tmp_path / 'other.npz')
-  assert 'expert.json: no such file' in _message(frozen.load_syncnet, tmp_path)
+  assert 'params/conv_0/bias is missing, expected (64,)' in _message(lpips.load_lpips, tmp_path / 'other.npz')
+  assert 'expert.json: no such file' in _message(syncnet_expert.load_syncnet, tmp_path)
   (tmp_path / 'expert.json').write_text('{"kind": "own"}')
-  assert "kind is 'own', expected 'syncnet'" in _message(frozen.load_syncnet, tmp_path)
+  assert "kind is 'own', expected 'syncnet'" in _message(syncnet_expert.load_syncnet, tmp_path)
   (tmp_path / 'expert.json').write_text('{"kind": ')
-  assert 'cannot be read' in _message(frozen.load_syncnet, tmp_path)
+  assert 'cannot be read' in _message(syncnet_expert.load_syncnet, tmp_path)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import dataset, input_pipeline, schema
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.ops import boxes
 from tests.toy_subject import write_toy_subject
 
 
@@ -125,4 +126,4 @@ def test_another_format_version_is_refused(folder, tmp_path):
 
 def test_meta_survives_writing(folder):
   meta = schema.read_meta(folder)
-  assert meta.lip_box == schema.LipBox(*meta.lip_box) and meta.clips[1].start == 8
+  assert meta.lip_box == boxes.LipBox(*meta.lip_box) and meta.clips[1].start == 8

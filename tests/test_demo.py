@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from speech2lip_jax import demo
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import landmarks, video
 from tests.test_cli import fails
 

@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 import skimage.data
 
-from speech2lip_jax import compare_videos, metric_table, report, scoring, sync_judge
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.metrics import cpbd, image, seam
+from speech2lip_jax.metrics import names as names_of_metrics
 from speech2lip_jax.preprocess import landmarks
-from speech2lip_jax.report_pictures import Album
-from speech2lip_jax.report_verdict import verdict
+from speech2lip_jax.report import compare_videos, scoring
+from speech2lip_jax.report import page as report_page
+from speech2lip_jax.report import table as metric_table
+from speech2lip_jax.report.pictures import Album
+from speech2lip_jax.report.verdict import verdict
+from speech2lip_jax.sync import judge as sync_judge
 
 WINDOW = (40, 30, 60, 70)
 
@@ -55,7 +59,7 @@ def test_scores_are_the_metrics_of_each_frame():
   assert [shot.row for shot in album.chosen] == [2, 7]
   assert [shot.row for shot in album.worst()] == [11, 9], 'of ten in a row the worst alone'
   summary = scoring.with_nulls(scoring.summary(scores, truth, [np.arange(12)], 25))
-  assert list(summary) == list(metric_table.METRICS)
+  assert list(summary) == list(names_of_metrics.METRICS)
   assert summary['psnr_lip'] == pytest.approx(scores.values['psnr_lip'].mean())
   assert summary['lpips_lip'] is summary['lmd_px'] is summary['sync_conf'] is None
 
@@ -118,13 +122,13 @@ def page(tmp_path_factory):
   album = Album(np.array([1, 5, 9]))
   with scoring.Scorer(None, None) as scorer:
     scores, _ = scorer.run_with_truth(pairs(), album.keep)
-  row = dict.fromkeys(metric_table.METRICS)
+  row = dict.fromkeys(names_of_metrics.METRICS)
   rows = {'truth': row | {'opening_corr': 1.0, 'sync_conf0': 0.6},
           'model': row | {'psnr_lip': 31.2, 'opening_corr': 0.95, 'opening_lag_ms': 61.0, 'opening_amplitude': 0.9,
                           'sync_conf0': 0.59, 'seam_ratio': 1.0, 'untouched_levels': 0.0},
           'mean_lips': row | {'psnr_lip': 29.0}, 'oracle': row | {'psnr_lip': 51.0}}
   times = np.arange(60)
-  page = report.Report(
+  page = report_page.Report(
       title='toy <subject>', subtitle='60 frames', names=metric_table.NAMES,
       record={'num_frames': 60, 'reasons': {'lpips_lip': 'no weights'}, 'judge': {'name': 'xj', 'kind': 'own'}}, rows=rows,
       album=album, frame_of_row=lambda row: (100 + row, 'clip<3>'), histograms={'psnr_lip': {'model': scores.values['psnr_lip']}},
@@ -133,7 +137,7 @@ def page(tmp_path_factory):
       log={'loss/lip': (np.arange(9.0), 1 / (1 + np.arange(9.0))), 'metric/psnr_lip_val': (np.arange(3.0), np.arange(3.0))},
       contact_sheet=skimage.data.astronaut(), settings='train:\n  seed: 0\n', with_published=True)
   path = tmp_path_factory.mktemp('report') / 'report.html'
-  report.write_report(path, page)
+  report_page.write_report(path, page)
   return page, path.read_text()
 
 
@@ -162,7 +166,7 @@ def test_the_report_says_what_was_found(page):
 
 
 def test_the_best_row_is_told_among_ours_and_the_baselines():
-  row = dict.fromkeys(metric_table.METRICS)
+  row = dict.fromkeys(names_of_metrics.METRICS)
   rows = {'truth': row | {'jitter_ratio': 1.0}, 'model': row | {'psnr_lip': 31.204, 'jitter_ratio': 0.7},
           'nearest': row | {'psnr_lip': 31.2, 'jitter_ratio': 1.2}, 'mean_lips': row | {'psnr_lip': 29.0, 'jitter_ratio': 0.4},
           'oracle': row | {'psnr_lip': 50.0}}
@@ -224,8 +228,8 @@ def test_two_videos_without_a_landmark_model_are_compared_as_wholes(frames, tmp_
   assert record == json.loads((tmp_path / 'out/metrics.json').read_text())
   assert record['num_frames'] == 30 and record['fps'] == 30, 'the rate is theirs, and two frames more are left out'
   assert 28 < record['psnr_img'] < 31 and record['ssim_img'] > 0.9
-  nulls = {name for name in metric_table.METRICS if record[name] is None}
-  assert nulls == set(record['reasons']) == set(metric_table.METRICS) - {'psnr_img', 'ssim_img'}
+  nulls = {name for name in names_of_metrics.METRICS if record[name] is None}
+  assert nulls == set(record['reasons']) == set(names_of_metrics.METRICS) - {'psnr_img', 'ssim_img'}
   assert '--landmarker' in record['reasons']['psnr_lip'] and '--lpips' in record['reasons']['lpips_lip']
   assert (tmp_path / 'out/report.html').is_file() and (tmp_path / 'out/table.md').is_file()
 

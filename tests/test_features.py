@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from configs import smoke
-from speech2lip_jax import predict, render, train
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features, schema, speech_encoder
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.rendering import film
+from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.training import loop as training_loop
 from tests.toy_subject import write_toy_subject
 
 
@@ -153,12 +155,12 @@ def test_a_model_trains_and_renders_on_features_from_a_file(tmp_path):
   config.data.path, config.audio.features = str(folder), str(path)
   config.train.update(batch_size=16, blend_every=2, num_steps=2, blend_start_step=2, eval_every=2)
   config.data.num_val_frames, config.depth.num_frames = 2, 0
-  train.train_and_evaluate(config.lock(), str(tmp_path / 'run'))
-  trained = predict.load_trained(str(tmp_path / 'run'), batch_size=1)
-  speech = render.read_speech(str(folder / 'audio.wav'))
+  training_loop.train_and_evaluate(config.lock(), str(tmp_path / 'run'))
+  trained = trained_run.load_trained(str(tmp_path / 'run'), batch_size=1)
+  speech = film.read_speech(str(folder / 'audio.wav'))
   with pytest.raises(InputError, match='--features FILE.npy'):
-    render.render_audio(trained, speech, str(tmp_path / 'out.mp4'))
-  assert render.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(path)) == 64
+    film.render_audio(trained, speech, str(tmp_path / 'out.mp4'))
+  assert film.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(path)) == 64
 
 
 # ---- speech encoders

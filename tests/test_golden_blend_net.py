@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from speech2lip_jax import torch_weights
 from speech2lip_jax.models import blend_net
+from speech2lip_jax.released import torch_weights
 from tests import goldens
 
 

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from speech2lip_jax import torch_weights
 from speech2lip_jax.models import audio_net, lip_field
 from speech2lip_jax.ops import encoding
+from speech2lip_jax.released import torch_weights
 from tests import goldens
 
 

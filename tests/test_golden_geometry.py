@@ -3,8 +3,9 @@ import jax
 import numpy as np
 import pytest
 
-from speech2lip_jax import losses
-from speech2lip_jax.ops import camera, compose, warp
+from speech2lip_jax.ops import camera, sampling
+from speech2lip_jax.released import warp as released_warp
+from speech2lip_jax.training import losses
 from tests import goldens
 
 
@@ -14,9 +15,9 @@ def _close(actual, expected, name=''):
 
 def test_tracker_poses_match_the_golden():
   golden = goldens.load('pose')
-  _close(camera.rotation_from_euler(golden['euler']), golden['rot'])
-  observed = camera.observed_from_head_of_tracker(golden['euler'], golden['trans'])
-  canonical = camera.observed_from_head_of_tracker(golden['canonical_euler'], golden['canonical_trans'])
+  _close(released_warp.rotation_from_euler(golden['euler']), golden['rot'])
+  observed = released_warp.observed_from_head_of_tracker(golden['euler'], golden['trans'])
+  canonical = released_warp.observed_from_head_of_tracker(golden['canonical_euler'], golden['canonical_trans'])
   _close(observed, golden['camera'])
   _close(canonical, golden['camera_canonical'])
   observed_from_canonical = camera.relative_pose(observed, canonical)
@@ -30,9 +31,9 @@ def test_tracker_poses_match_the_golden():
 def test_bilinear_sampling_matches_the_golden_inside_and_outside_the_image(outside):
   golden = goldens.load('warping')
   image = golden['src'][0]
-  coords = warp.pixels_from_grid(golden['grid'][0], *image.shape[:2])
+  coords = sampling.pixels_from_grid(golden['grid'][0], *image.shape[:2])
   expected = golden['grid_zeros' if outside == 'zero' else 'grid_border'][0].transpose(1, 2, 0)
-  _close(warp.sample_image(image, coords, outside=outside), expected)
+  _close(sampling.sample_image(image, coords, outside=outside), expected)
 
 
 @pytest.mark.parametrize('which', ['pose', 'inv'])
@@ -42,10 +43,10 @@ def test_reference_warp_and_its_depth_gradient_match_the_golden(which):
   mask = golden['mask_head'][0] * (1 - golden['mask_face'][0])
 
   def loss(depth):
-    warped = warp.reference_warp(image, depth, transform, focal)
+    warped = released_warp.reference_warp(image, depth, transform, focal)
     return losses.masked_mean_squared_error(warped, golden['target'][0], mask), warped
 
-  grid, z = warp.reference_pixel_coords(golden['depth'], transform, focal)
+  grid, z = released_warp.reference_pixel_coords(golden['depth'], transform, focal)
   (value, warped), gradient = jax.value_and_grad(loss, has_aux=True)(golden['depth'])
   _close(grid, golden[f'{which}.pix_coords'][0], 'pix_coords')
   _close(z, golden[f'{which}.z'][0, 0], 'z')
@@ -57,7 +58,7 @@ def test_reference_warp_and_its_depth_gradient_match_the_golden(which):
 def merge_golden(golden, offset_px=0, expand_divisor=5, rgb_lip=None, **augmentation):
   """`reference_merge` of the batch-1 arrays that merge.npz and gradients.npz share."""
   left, top = golden['lefttop_xy'].astype(int).tolist()
-  return compose.reference_merge(
+  return released_warp.reference_merge(
       golden['rgb_lip'][0] if rgb_lip is None else rgb_lip, golden['rgb_face_canonical'][0], golden['rgb_gt'][0],
       golden['mask_lip'][0], golden['coord'][0], (top, left), offset_px, expand_divisor, **augmentation)
 

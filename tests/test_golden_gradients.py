@@ -14,8 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from speech2lip_jax import torch_weights
 from speech2lip_jax.models import audio_net, blend_net, lip_field
+from speech2lip_jax.released import torch_weights
 from tests import goldens
 from tests.test_golden_geometry import merge_golden
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from speech2lip_jax import torch_weights
 from speech2lip_jax.models import syncnet
+from speech2lip_jax.released import torch_weights
 from tests import goldens, syncnet_weights
 
 

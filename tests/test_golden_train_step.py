@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs import reference as reference_config
-from speech2lip_jax import reference, torch_weights
+from speech2lip_jax.configs import reference as reference_config
 from speech2lip_jax.ops import camera
+from speech2lip_jax.released import step as released_step
+from speech2lip_jax.released import torch_weights
+from speech2lip_jax.released import warp as released_warp
 from tests import goldens, syncnet_weights
 
 _BLEND_PREFIX = 'post_fusion_unet.'
@@ -24,16 +26,16 @@ _LOSS_RTOL = 1e-4
 
 def _sample_and_window():
   golden = {name.removeprefix('in.'): array for name, array in goldens.load('train_step').items() if name.startswith('in.')}
-  observed = camera.observed_from_head_of_tracker(golden['euler'][0], golden['trans'][0])
-  canonical = camera.observed_from_head_of_tracker(golden['canonical_euler'][0], golden['canonical_trans'][0])
-  sample = reference.Sample(
+  observed = released_warp.observed_from_head_of_tracker(golden['euler'][0], golden['trans'][0])
+  canonical = released_warp.observed_from_head_of_tracker(golden['canonical_euler'][0], golden['canonical_trans'][0])
+  sample = released_step.Sample(
       rgb_lip_canonical=golden['rgb'][0], rgb_face_observed=golden['rgb_face_ori'][0],
       rgb_face_canonical=golden['rgb_face_zero'][0], mask_lip=golden['mask_lip_canonical'][0], grid=golden['coord'][0],
       mask_head=golden['mask_head_3DMM_canonical'][0], mask_face=golden['mask_face_3DMM_canonical'][0],
       audio_feat=golden['audio'][0], frame_id=golden['index'][0], num_frames=golden['total_frame'][0],
       lip_top_left=np.array([golden['lip_lefttop_y'][0], golden['lip_lefttop_x'][0]], np.int32),
       observed_from_canonical=np.asarray(camera.relative_pose(observed, canonical)), focal=goldens.load('warping')['focal'])
-  window = reference.SyncWindow(
+  window = released_step.SyncWindow(
       audio_feat=golden['audio_window'][0], grid=golden['coord_window'][0], mel=golden['mel'][0, 0].T,
       face_box=golden['canonical_face_bbox'][0, :4].astype(np.int32),
       rgb_negative=golden['rgb_window_neg'][0].transpose(1, 2, 3, 0))
@@ -61,10 +63,10 @@ def _results(phase):
   blend_net = torch_weights.blend_net_from_torch(goldens.weights('blendnet_params'))
   params = {'audio_net': audio_net['params'], 'lip_field': lip_field['params'], 'blend_net': blend_net['params'],
             'depth_canonical': golden['in.depth']}
-  judges = reference.Judges(torch_weights.lpips_from_torch(goldens.weights('lpips')),
+  judges = released_step.Judges(torch_weights.lpips_from_torch(goldens.weights('lpips')),
                             torch_weights.syncnet_from_torch(syncnet_weights.state()))
-  optimizer, step = reference.make_step(config.lock())
-  state = reference.State(params, blend_net['batch_stats'], optimizer.init(params))
+  optimizer, step = released_step.make_step(config.lock())
+  state = released_step.State(params, blend_net['batch_stats'], optimizer.init(params))
   sample, window = _sample_and_window()
   window = window if phase == 'sync' else None
   after, terms, gradients = step(state, judges, sample, window, golden['rand_value'])
@@ -147,6 +149,6 @@ def test_a_frozen_blend_net_gets_no_gradient_and_adam_moves_everything_else():
 
 def test_a_crop_of_the_whole_picture_at_its_own_size_is_the_picture():
   image = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32)
-  np.testing.assert_allclose(reference.resized_crop(image, np.array([0, 0, 12, 12]), 12), image, atol=1e-6)
-  small = reference.resized_crop(image, np.array([2, 4, 6, 8]), 2)
+  np.testing.assert_allclose(released_step.resized_crop(image, np.array([0, 0, 12, 12]), 12), image, atol=1e-6)
+  small = released_step.resized_crop(image, np.array([2, 4, 6, 8]), 2)
   np.testing.assert_allclose(small, image[4:8, 2:6].reshape(2, 2, 2, 2, 3).mean((1, 3)), atol=1e-6)

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
-from speech2lip_jax import head_depth
+from speech2lip_jax.configs import default
 from speech2lip_jax.data.dataset import load_subject, split_frames
-from speech2lip_jax.models.gamem import CanonicalDepth, node_weights
-from speech2lip_jax.subject_model import subject_constants, subject_geometry
+from speech2lip_jax.gamem import learn_depth
+from speech2lip_jax.gamem.depth import CanonicalDepth, node_weights
+from speech2lip_jax.gamem.subject import subject_constants, subject_geometry
 from tests.toy_subject import write_toy_subject
 
 
@@ -30,21 +30,21 @@ def _depth(nodes, constants, config):
 
 def test_a_wrong_depth_outside_the_face_is_learned_and_the_face_is_kept(scene):
   subject, split, geometry, config, true, wrong = scene
-  nodes = head_depth.learn(subject, split.train, wrong, geometry, config.depth, show_progress=False)
+  nodes = learn_depth.learn(subject, split.train, wrong, geometry, config.depth, show_progress=False)
   learned = _depth(nodes, wrong, config)
   head = (true.mask_head_only > 0) & (true.outside_face > 0.5)
   error = lambda depth: np.abs(depth / true.depth_tracked - 1)[head].mean()
   assert error(learned) < 0.4 * error(wrong.depth_tracked)
   np.testing.assert_array_equal(learned[true.outside_face == 0], wrong.depth_tracked[true.outside_face == 0])
   held_out = (subject.frames[split.test], subject.observed_from_canonical[split.test])
-  photometric = lambda depth: head_depth.photometric_error(depth, geometry, wrong, *held_out)
+  photometric = lambda depth: learn_depth.photometric_error(depth, geometry, wrong, *held_out)
   assert photometric(learned) < 0.7 * photometric(wrong.depth_tracked)
 
 
 def test_a_head_that_never_turns_keeps_its_tracked_depth(scene):
   subject, split, geometry, config, _, wrong = scene
   still = np.repeat(subject.observed_from_head[:1], len(subject.frames), axis=0)
-  nodes = head_depth.learn(type(subject)(**(vars(subject) | {'observed_from_head': still})), split.train, wrong, geometry,
+  nodes = learn_depth.learn(type(subject)(**(vars(subject) | {'observed_from_head': still})), split.train, wrong, geometry,
                            config.depth, show_progress=False)
   np.testing.assert_allclose(nodes, 0, atol=1e-6)
 
@@ -54,7 +54,7 @@ def test_frames_that_differ_most_come_first():
   turn = np.concatenate([np.zeros(40), np.linspace(-0.3, 0.3, 10)])
   poses[:, 0, 0], poses[:, 0, 2], poses[:, 2, 0], poses[:, 2, 2] = np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)
   poses[:, 2, 3] = 4
-  assert set(head_depth.varied_frames(poses, 2).tolist()) == {40, 49}
+  assert set(learn_depth.varied_frames(poses, 2).tolist()) == {40, 49}
 
 
 @pytest.mark.parametrize('size', [64, 96, 250])

@@ -7,33 +7,30 @@ import jax
 import numpy as np
 import pytest
 
-from configs import reference as reference_config
-from speech2lip_jax import checkpoint as checkpoints
-from speech2lip_jax import (
-  coords_depth,
-  devices,
-  import_reference,
-  predict,
-  reference,
-  reference_dataset,
-  render,
-  train,
-  train_step,
-  weights,
-)
-from speech2lip_jax.data import schema
+from speech2lip_jax.common import devices, weights
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import reference as reference_config
 from speech2lip_jax.data.dataset import load_subject
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.gamem import mapping
+from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import image as image_metrics
-from speech2lip_jax.ops import compose, warp
-from speech2lip_jax.subject_model import build_model, subject_constants
+from speech2lip_jax.models.build import build_model
+from speech2lip_jax.ops import boxes, sampling
+from speech2lip_jax.released import coords_depth, import_dataset, import_workdir
+from speech2lip_jax.released import step as released_step
+from speech2lip_jax.released import warp as released_warp
+from speech2lip_jax.rendering import film
+from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.training import checkpoint as checkpoint_module
+from speech2lip_jax.training import loop as training_loop
+from speech2lip_jax.training import state as train_state
 from tests import goldens
 from tests.toy_subject import write_toy_subject
 
 torch = pytest.importorskip('torch')
 
 SIZE, NUM_FRAMES = 96, 24
-BOX = schema.LipBox(54, 34, 20, 28)
+BOX = boxes.LipBox(54, 34, 20, 28)
 
 
 def euler_of(rotation):
@@ -64,8 +61,8 @@ def write_dataset(folder, subject, by_edges=True):
   y, x = np.mgrid[:meta.height, :meta.width].astype(np.float32)
   points = np.stack([x, y], -1)
   face = np.asarray(subject.mask_face_canonical) > 0
-  solve = jax.jit(lambda pose: warp.canonical_coords(points, subject.depth_canonical, pose, meta.focal_px, num_steps=12))
-  look_up = jax.jit(lambda coords: warp.sample_image(face[..., None].astype(np.float32), coords)[..., 0])
+  solve = jax.jit(lambda pose: mapping.canonical_coords(points, subject.depth_canonical, pose, meta.focal_px, num_steps=12))
+  look_up = jax.jit(lambda coords: sampling.sample_image(face[..., None].astype(np.float32), coords)[..., 0])
   for i, frame in enumerate(subject.frames):
     cv2.imwrite(str(folder / f'ori_imgs/{i:05d}.png'), frame[..., ::-1])
     coords = np.asarray(solve(subject.observed_from_canonical[i]))
@@ -116,7 +113,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope='module')
 def workdir(dataset, checkpoint, tmp_path_factory):
   out = tmp_path_factory.mktemp('out') / 'run'
-  import_reference.convert_speech2lip(str(checkpoint), str(dataset), str(out))
+  import_workdir.convert_speech2lip(str(checkpoint), str(dataset), str(out))
   return out
 
 
@@ -146,19 +143,19 @@ def test_the_lips_of_the_frames_are_read_as_preprocessing_reads_them(subject, wo
 
 
 def test_an_imported_network_hears_the_features_as_they_are(dataset, workdir):
-  trained = predict.load_trained(str(workdir), batch_size=1)
+  trained = trained_run.load_trained(str(workdir), batch_size=1)
   np.testing.assert_array_equal(trained.features.subject_windows(np.array([3, 7])), np.load(dataset / 'aud.npy')[[3, 7]])
 
 
 def test_the_rendered_mouth_is_the_reference_composition(subject, dataset, checkpoint, workdir):
-  trained = predict.load_trained(str(workdir), batch_size=1)
-  networks = import_reference.load_networks(checkpoint)
+  trained = trained_run.load_trained(str(workdir), batch_size=1)
+  networks = import_workdir.load_networks(checkpoint)
   assert trained.step == networks.step == 1234 and trained.config.field.width == networks.width
   config = reference_config.get_config().unlock()
   config.field.update(width=networks.width, ensemble=False)  # the program renders by one evaluation
   ids = np.array([5, 11, 17])
   windows = np.load(dataset / 'aud.npy')[ids]
-  lips = np.stack([reference.lips(networks.params, window, frame, 0.5, (BOX.height, BOX.width), config)
+  lips = np.stack([released_step.lips(networks.params, window, frame, 0.5, (BOX.height, BOX.width), config)
                    for frame, window in zip(ids, windows, strict=True)])
   assert 0.05 < lips.std() < 0.3 and 0.2 < lips.mean() < 0.8, 'the lips are a picture'
   model = trained.predictor._model
@@ -167,7 +164,7 @@ def test_the_rendered_mouth_is_the_reference_composition(subject, dataset, check
 
   rendered = trained.predictor.from_lips(ids, lambda rows: lips[rows])
   for frame, rgb_lip, picture in zip(ids, lips, rendered, strict=True):
-    _, merged = compose.reference_merge(rgb_lip, subject.frames[0] / 255.0, subject.frames[frame] / 255.0,
+    _, merged = released_warp.reference_merge(rgb_lip, subject.frames[0] / 255.0, subject.frames[frame] / 255.0,
                                         lip_mask()[..., None], np.load(dataset / f'coords/{frame}.npy'), (BOX.top, BOX.left),
                                         0, None)
     expected = np.round(np.clip(np.asarray(merged), 0, 1) * 255).astype(np.uint8)
@@ -178,21 +175,21 @@ def test_the_rendered_mouth_is_the_reference_composition(subject, dataset, check
 
 
 def test_an_imported_workdir_renders_a_new_sound_with_its_features(dataset, workdir, tmp_path):
-  trained = predict.load_trained(str(workdir), batch_size=2)
+  trained = trained_run.load_trained(str(workdir), batch_size=2)
   features = tmp_path / 'new.npy'
   np.save(features, np.load(dataset / 'aud.npy')[:NUM_FRAMES])
-  speech = render.read_speech(str(dataset / 'aud.wav'))
-  count = render.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(features))
+  speech = film.read_speech(str(dataset / 'aud.wav'))
+  count = film.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(features))
   assert count == NUM_FRAMES and (tmp_path / 'out.mp4').stat().st_size > 1000
 
 
 def test_training_can_go_on_from_an_imported_checkpoint(workdir):
-  config = checkpoints.read_config(workdir)
+  config = checkpoint_module.read_config(workdir)
   subject = load_subject(config.data.path)
   constants = subject_constants(subject, np.arange(NUM_FRAMES))
-  optimizer, _ = train_step.make_optimizer(config.train)
-  fresh = train_step.create_state(build_model(subject, config), optimizer, constants, config, 29)
-  with checkpoints.Checkpoints(workdir) as saved:
+  optimizer, _ = train_state.make_optimizer(config.train)
+  fresh = train_state.create_state(build_model(subject, config), optimizer, constants, config, 29)
+  with checkpoint_module.Checkpoints(workdir) as saved:
     state = saved.restore(saved.latest_step(), fresh)
   assert state.step == 1234
   np.testing.assert_array_equal(state.params['lip_field']['rgb']['bias'], np.full(3, 0.5, np.float32))
@@ -202,7 +199,7 @@ def test_training_can_go_on_from_an_imported_checkpoint(workdir):
 def test_the_canonical_frame_and_the_counting_of_coords_are_found(subject, tmp_path, by_edges):
   folder = write_dataset(tmp_path / 'person', subject, by_edges)
   coords = {int(path.stem): path for path in (folder / 'coords').iterdir()}
-  frame, pixels, shift = reference_dataset._identity_frame(coords, (SIZE, SIZE), sorted(coords))
+  frame, pixels, shift = import_dataset._identity_frame(coords, (SIZE, SIZE), sorted(coords))
   assert frame == 0 and shift < 1e-3
   assert pixels is (coords_depth.pixels_by_edges if by_edges else coords_depth.pixels_by_centres)
 
@@ -211,14 +208,14 @@ def test_without_coords_the_learned_depth_is_taken_if_positive(dataset, tmp_path
   folder = shutil.copytree(dataset, tmp_path / 'person', ignore=shutil.ignore_patterns('coords'))
   out = str(tmp_path / 'run')
   with pytest.raises(InputError, match='canonical_frame'):
-    import_reference.convert_speech2lip(str(write_checkpoint(tmp_path / 'model.pt')), str(folder), out)
+    import_workdir.convert_speech2lip(str(write_checkpoint(tmp_path / 'model.pt')), str(folder), out)
   (folder / 'dataset.json').write_text(json.dumps({'canonical_frame': 0}))
   with pytest.raises(InputError, match=r'no coords, and canonical_depth_head .* down to -1'):
-    import_reference.convert_speech2lip(str(tmp_path / 'model.pt'), str(folder), out)
+    import_workdir.convert_speech2lip(str(tmp_path / 'model.pt'), str(folder), out)
   depth = np.full((1, SIZE, SIZE), 3.2, np.float32)
   write_checkpoint(tmp_path / 'model.pt', canonical_depth_head=depth)
-  networks = import_reference.load_networks(tmp_path / 'model.pt')
-  reference_dataset.write_subject(reference_dataset.find_files(folder), tmp_path / 'subject', 29, networks.depth)
+  networks = import_workdir.load_networks(tmp_path / 'model.pt')
+  import_dataset.write_subject(import_dataset.find_files(folder), tmp_path / 'subject', 29, networks.depth)
   imported = load_subject(tmp_path / 'subject')
   np.testing.assert_array_equal(imported.depth_canonical, depth[0])
   assert imported.meta.report['depth'].startswith('canonical_depth_head')
@@ -254,7 +251,7 @@ def test_a_damaged_data_folder_is_told_in_one_line(dataset, tmp_path, damage, me
   folder = shutil.copytree(dataset, tmp_path / 'person')
   damage(folder)
   with pytest.raises(InputError, match=message) as error:
-    reference_dataset.write_subject(reference_dataset.find_files(folder), tmp_path / 'subject', 29, None)
+    import_dataset.write_subject(import_dataset.find_files(folder), tmp_path / 'subject', 29, None)
   assert '\n' not in str(error.value) and str(folder) in str(error.value)
   assert not (tmp_path / 'subject/meta.json').exists()
 
@@ -268,16 +265,16 @@ def test_a_damaged_data_folder_is_told_in_one_line(dataset, tmp_path, damage, me
 def test_a_checkpoint_of_another_network_is_told_in_one_line(tmp_path, changes, message):
   path = write_checkpoint(tmp_path / 'model.pt', **changes)
   with pytest.raises(InputError, match=message) as error:
-    import_reference.load_networks(path)
+    import_workdir.load_networks(path)
   assert '\n' not in str(error.value) and str(path) in str(error.value)
 
 
 def test_a_checkpoint_alone_gives_its_weights_and_a_used_folder_is_refused(checkpoint, workdir, tmp_path):
-  import_reference.convert_speech2lip(str(checkpoint), None, str(tmp_path / 'out'))
+  import_workdir.convert_speech2lip(str(checkpoint), None, str(tmp_path / 'out'))
   tree = weights.load_tree(tmp_path / 'out/weights.npz', '')
   assert set(tree['params']) == {'audio_net', 'lip_field', 'blend_net'}
   with pytest.raises(InputError, match='in use'):
-    import_reference.convert_speech2lip(str(checkpoint), None, str(workdir))
+    import_workdir.convert_speech2lip(str(checkpoint), None, str(workdir))
 
 
 @pytest.mark.slow
@@ -286,7 +283,7 @@ def test_the_reference_recipe_trains(subject, tmp_path):
   config.data.path, config.field.width = str(subject.folder), 32
   config.data.num_val_frames = 2
   config.train.update(num_steps=4, eval_every=2, log_every=1, batch_size=jax.device_count())
-  train.train_and_evaluate(config.lock(), str(tmp_path))
+  training_loop.train_and_evaluate(config.lock(), str(tmp_path))
   records = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
   assert all(np.isfinite(record['loss/total']) for record in records if 'loss/total' in record)
-  assert predict.load_trained(str(tmp_path)).step in (2, 4)
+  assert trained_run.load_trained(str(tmp_path)).step in (2, 4)

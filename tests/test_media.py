@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from speech2lip_jax import media
-from speech2lip_jax.errors import InputError
-from speech2lip_jax.render import back_and_forth
+from speech2lip_jax.common import media
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.rendering.film import back_and_forth
 
 
 def write_tone(path, seconds, rate, channels):

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from skimage import metrics as skimage_metrics
 
-from speech2lip_jax.evaluate import nearest_windows
 from speech2lip_jax.metrics import image, mouth_points, seam
 from speech2lip_jax.preprocess.canonical import INNER_LIPS, OUTER_LIPS
+from speech2lip_jax.report.held_out import nearest_windows
 
 
 def pair(seed=0, top=20, left=13, size=(48, 61)):

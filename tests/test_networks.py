@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from speech2lip_jax import torch_weights
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.models import audio_net, blend_net, lip_field
+from speech2lip_jax.released import torch_weights
 from tests import goldens
 
 

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from configs import smoke
-from speech2lip_jax import head_motion, pose, predict, train_step
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.gamem.subject import subject_constants
+from speech2lip_jax.models.build import build_model
 from speech2lip_jax.ops import camera, fill, splat
-from speech2lip_jax.subject_model import build_model, subject_constants
+from speech2lip_jax.rendering import head_motion, pose
+from speech2lip_jax.rendering import predictor as predictor_module
+from speech2lip_jax.training import state as train_state
 from tests.toy_subject import write_toy_subject
 
 _SIZE, _FOCAL = (48, 56), 90.0
@@ -192,8 +195,8 @@ def test_speech_at_poses_moves_the_composed_frame(subject):
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
-  variables = jax.jit(lambda constants: train_step.create_variables(model, constants, config))(constants)
-  predictor = predict.Predictor(model, variables, constants, subject, batch_size=1)
+  variables = jax.jit(lambda constants: train_state.create_variables(model, constants, config))(constants)
+  predictor = predictor_module.Predictor(model, variables, constants, subject, batch_size=1)
   ids = np.arange(3, 11)
   windows = dataset.subject_mel_windows(subject, ids, config.audio.window_steps)
   plain = [x.rgb_face for x in predictor.from_speech(ids, windows)]

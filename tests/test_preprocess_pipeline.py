@@ -105,7 +105,7 @@ def test_two_clips_become_a_subject_and_a_repetition_does_nothing(tmp_path, need
   if len(CLIPS) < 2:
     pytest.skip(f'no clips in {SHARED / "clips" / "grid_s1"}')
   from speech2lip_jax.data import schema
-  from speech2lip_jax.preprocess import mapping
+  from speech2lip_jax.preprocess import projection
   videos = [shutil.copy(path, tmp_path) for path in CLIPS]
   arguments = ['--video', ','.join(videos), '--out', tmp_path / 'o', '--size', '128', '--landmarker', MODEL]
   status, stdout, stderr = run(*arguments)
@@ -126,7 +126,7 @@ def test_two_clips_become_a_subject_and_a_repetition_does_nothing(tmp_path, need
   assert np.abs(own - arrays['rgb_lip_canonical'][chosen]).max() <= 1
   poses = arrays['observed_from_head'].astype(np.float64)
   seen = arrays['landmarks'][:, [61, 291, 0, 17]]
-  back = mapping.canonical_coords(seen, arrays['depth_canonical'], poses @ np.linalg.inv(poses[chosen]), meta.focal_px)
+  back = projection.canonical_coords(seen, arrays['depth_canonical'], poses @ np.linalg.inv(poses[chosen]), meta.focal_px)
   assert (back >= (box.left, box.top)).all() and (back <= (box.left + box.width, box.top + box.height)).all()
   assert back[:, :2].std(axis=0).max() < 1.5  # corners of the mouth stay in place
 

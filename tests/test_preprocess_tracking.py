@@ -5,7 +5,7 @@ import scipy.ndimage
 
 pytest.importorskip('cv2', reason='OpenCV draws the masks')
 
-from speech2lip_jax.preprocess import canonical, mapping, rigid, tracking  # noqa: E402
+from speech2lip_jax.preprocess import canonical, projection, rigid, tracking  # noqa: E402
 
 SIZE = 256
 FOCAL = 1.5 * SIZE
@@ -108,11 +108,11 @@ def test_landmarks_come_back_to_canonical_space_exactly(scene):
   rng = np.random.default_rng(2)
   there = np.tile(rng.uniform(80, 170, (40, 2)), (60, 1, 1))
   level = scipy.ndimage.map_coordinates(depth, np.moveaxis(there[..., ::-1], -1, 0), order=1)
-  seen = mapping.observed_coords(there, level, moves[:, None], FOCAL, SIZE)
-  np.testing.assert_allclose(mapping.canonical_coords(seen, depth, moves, FOCAL), there,
+  seen = projection.observed_coords(there, level, moves[:, None], FOCAL, SIZE)
+  np.testing.assert_allclose(projection.canonical_coords(seen, depth, moves, FOCAL), there,
                              atol=0.03)  # px; the slope near the rim sets the rate
   lips = tracking.project(points[canonical.LIPS], poses[:60], FOCAL, SIZE)
-  back = mapping.canonical_coords(lips, depth, moves, FOCAL)
+  back = projection.canonical_coords(lips, depth, moves, FOCAL)
   expected = tracking.project(points[canonical.LIPS], poses[10:11], FOCAL, SIZE)
   assert np.abs(back - expected).mean() < 0.3  # the map smooths the face a little
 
@@ -121,7 +121,7 @@ def test_the_same_pose_reads_the_lips_unchanged():
   rng = np.random.default_rng(3)
   frame = rng.integers(0, 256, (64, 64, 3), np.uint8)
   box = canonical.lip_box(np.tile([[20.0, 30.0], [40.0, 44.0]], (5, 1, 1)), 64)
-  lips = mapping.read_lips(frame, box, np.full((64, 64), 5.0), np.eye(4), 96.0)
+  lips = projection.read_lips(frame, box, np.full((64, 64), 5.0), np.eye(4), 96.0)
   np.testing.assert_array_equal(lips, frame[box.top:box.top + box.height, box.left:box.left + box.width])
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common.errors import InputError
 
 av = pytest.importorskip('av', reason='PyAV writes the videos of this test')
 pytest.importorskip('cv2', reason='OpenCV shrinks the pictures')

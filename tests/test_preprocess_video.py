@@ -7,7 +7,7 @@ import pytest
 
 av = pytest.importorskip('av', reason='PyAV reads and writes the videos of this test')
 
-from speech2lip_jax.errors import InputError  # noqa: E402
+from speech2lip_jax.common.errors import InputError  # noqa: E402
 from speech2lip_jax.preprocess import audio, video  # noqa: E402
 
 HEIGHT, WIDTH = 48, 64

@@ -5,11 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from configs import smoke
-from speech2lip_jax import predict, silence, train_step
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features
-from speech2lip_jax.errors import InputError
-from speech2lip_jax.subject_model import build_model, subject_constants
+from speech2lip_jax.gamem.subject import subject_constants
+from speech2lip_jax.models.build import build_model
+from speech2lip_jax.rendering import predictor, silence
+from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.training import state as train_state
 from tests.toy_subject import write_toy_subject
 
 
@@ -33,9 +36,9 @@ def make_trained(subject, **changes):
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
-  variables = jax.jit(lambda constants: train_step.create_variables(model, constants, config))(constants)
-  return predict.Trained(config, subject, split, features.open_features(subject, config.audio),
-                         predict.Predictor(model, variables, constants, subject, batch_size=1), 0)
+  variables = jax.jit(lambda constants: train_state.create_variables(model, constants, config))(constants)
+  return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio),
+                         predictor.Predictor(model, variables, constants, subject, batch_size=1), 0)
 
 
 @pytest.fixture(scope='module')
@@ -121,4 +124,4 @@ def test_a_value_out_of_range_is_told(name, value):
   section, field = name.split('__')
   config[section][field] = value
   with pytest.raises(InputError, match=f'config.{section}.{field}={value}: must be 0'):
-    predict.validate_config(config)
+    trained_run.validate_config(config)

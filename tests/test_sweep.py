@@ -12,10 +12,14 @@ import xml.etree.ElementTree
 
 import pytest
 
-from configs import ablation, smoke
-from speech2lip_jax import checkpoint, hyper, sweep, sweep_results
-from speech2lip_jax.errors import InputError
-from speech2lip_jax.launcher import DONE, FAILED, RUNNING, Job, LocalLauncher
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import ablation, smoke
+from speech2lip_jax.sweeps import hyper
+from speech2lip_jax.sweeps import results as sweep_results
+from speech2lip_jax.sweeps import run as sweep_run
+from speech2lip_jax.sweeps import trials as trials_module
+from speech2lip_jax.sweeps.launcher import DONE, FAILED, RUNNING, Job, LocalLauncher
+from speech2lip_jax.training import checkpoint
 from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -25,7 +29,7 @@ TWO_BY_TWO = hyper.product(RATES, hyper.sweep('seed', range(2)))
 
 @pytest.fixture
 def trials(tmp_path):
-  return sweep.make_trials(TWO_BY_TWO, smoke.get_config(), tmp_path)
+  return trials_module.make_trials(TWO_BY_TWO, smoke.get_config(), tmp_path)
 
 
 def finish(trial, psnr_lip, psnr_lip_val):
@@ -63,7 +67,7 @@ def test_trials_have_folders_rows_without_the_seed_and_whole_configs(trials, tmp
   assert [trial.row for trial in trials] == ['slow', 'slow', 'fast', 'fast']
   assert trials[3].config.train.learning_rate == 1e-2 and trials[3].config.seed == 1
   assert trials[3].config.train.num_steps == smoke.get_config().train.num_steps
-  odd = sweep.make_trials(hyper.named('L_w + L_d / 2'), smoke.get_config(), tmp_path)
+  odd = trials_module.make_trials(hyper.named('L_w + L_d / 2'), smoke.get_config(), tmp_path)
   assert odd[0].workdir == tmp_path / 'L_w_+_L_d_2'
 
 
@@ -72,26 +76,26 @@ def test_trials_have_folders_rows_without_the_seed_and_whole_configs(trials, tmp
                                              ({'train.num_steps': 'many'}, "config.train.num_steps='many'")])
 def test_an_override_that_does_not_fit_the_config_is_told_by_its_field(overrides, told, tmp_path):
   with pytest.raises(InputError, match=told):
-    sweep.make_trials([overrides], smoke.get_config(), tmp_path)
+    trials_module.make_trials([overrides], smoke.get_config(), tmp_path)
 
 
 def test_two_trials_of_one_name_are_told(tmp_path):
   with pytest.raises(InputError, match='two trials of the name seed=0'):
-    sweep.make_trials(hyper.sweep('seed', [0, 0]), smoke.get_config(), tmp_path)
+    trials_module.make_trials(hyper.sweep('seed', [0, 0]), smoke.get_config(), tmp_path)
 
 
 def test_a_config_without_trials_is_told(tmp_path):
   with pytest.raises(InputError, match='configs/smoke.py: has no get_hyper'):
-    sweep.load_hyper('configs/smoke.py')
+    trials_module.load_hyper('configs/smoke.py')
   (tmp_path / 'none.py').write_text('def get_hyper(hyper):\n  return hyper.product(hyper.sweep("seed", []))\n')
   with pytest.raises(InputError, match='none.py: its get_hyper returns no trials'):
-    sweep.load_hyper(str(tmp_path / 'none.py'))
+    trials_module.load_hyper(str(tmp_path / 'none.py'))
   with pytest.raises(InputError, match='gone.py: no such file'):
-    sweep.load_hyper(str(tmp_path / 'gone.py'))
+    trials_module.load_hyper(str(tmp_path / 'gone.py'))
 
 
 def test_every_trial_of_the_ablation_fits_the_config_and_has_two_seeds(tmp_path):
-  found = sweep.make_trials(sweep.load_hyper(ablation.__file__), ablation.get_config(), tmp_path)
+  found = trials_module.make_trials(trials_module.load_hyper(ablation.__file__), ablation.get_config(), tmp_path)
   rows = [trial.row for trial in found]
   assert len(rows) == 2 * len(set(rows)) and rows[:len(rows) // 2] == rows[len(rows) // 2:]
 
@@ -150,18 +154,18 @@ def jobs_of(trials, command):
 
 
 def test_a_sweep_goes_on_after_a_failed_trial_and_says_where_its_log_is(trials, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(sweep, 'POLL_S', 0.02)
+  monkeypatch.setattr(sweep_run, 'POLL_S', 0.02)
 
   def command(trial):
     if trial.name == 'slow,seed=1':
       return 'echo out of memory; false'
     return f'mkdir -p {trial.metrics_json.parent} && echo \'{{"psnr_lip": 30.0}}\' > {trial.metrics_json}'
-  assert sweep.sweep(trials, jobs_of(trials, command), tmp_path, LocalLauncher(2), 2) == ['slow,seed=1']
+  assert sweep_run.sweep(trials, jobs_of(trials, command), tmp_path, LocalLauncher(2), 2) == ['slow,seed=1']
   told = capsys.readouterr().err
   assert str(trials[1].log) in told and '3 finished, 1 failed' in told
   assert trials[1].log.read_text() == 'out of memory\n'
   assert len((tmp_path / 'results.csv').read_text().splitlines()) == 1 + 3
-  left = {trial.name: sweep.commands(trial, 'configs/smoke.py', {}, None) for trial in trials}
+  left = {trial.name: trials_module.commands(trial, 'configs/smoke.py', {}, None) for trial in trials}
   assert [name for name, argvs in left.items() if argvs] == ['slow,seed=1']
 
 
@@ -175,8 +179,8 @@ def test_in_a_terminal_the_table_is_drawn_over_itself_and_fits_its_height(trials
 
   terminal = Terminal()
   finish(trials[3], 33.0, 32.0)
-  board = sweep.Board(trials, terminal)
-  states = dict(zip((trial.name for trial in trials), (sweep.WAITING, FAILED, sweep.WAITING, RUNNING), strict=True))
+  board = sweep_run.Board(trials, terminal)
+  states = dict(zip((trial.name for trial in trials), (sweep_run.WAITING, FAILED, sweep_run.WAITING, RUNNING), strict=True))
   board.show(states)
   first = terminal.getvalue().splitlines()
   assert first[0].startswith('\x1b[Jfast,seed=1') and 'step      3/12' in first[0] and '32.00 dB' in first[0]
@@ -186,7 +190,7 @@ def test_in_a_terminal_the_table_is_drawn_over_itself_and_fits_its_height(trials
 
 
 def test_no_more_trials_run_at_once_than_wanted(trials, tmp_path, monkeypatch):
-  monkeypatch.setattr(sweep, 'POLL_S', 0.02)
+  monkeypatch.setattr(sweep_run, 'POLL_S', 0.02)
   running = []
 
   class Counting(LocalLauncher):
@@ -194,9 +198,9 @@ def test_no_more_trials_run_at_once_than_wanted(trials, tmp_path, monkeypatch):
       running.append(sum(state == RUNNING for state in states.values()))
       return super().submit(job)
 
-  states = dict.fromkeys((trial.name for trial in trials), sweep.WAITING)
-  sweep.run(jobs_of(trials, lambda trial: 'sleep 0.1'), states, Counting(2), 2, lambda name: None)
-  assert running[0] == 0 and max(running) == 1 and set(states.values()) == {sweep.FINISHED}
+  states = dict.fromkeys((trial.name for trial in trials), sweep_run.WAITING)
+  sweep_run.run(jobs_of(trials, lambda trial: 'sleep 0.1'), states, Counting(2), 2, lambda name: None)
+  assert running[0] == 0 and max(running) == 1 and set(states.values()) == {sweep_run.FINISHED}
 
 
 def test_ctrl_c_ends_the_trials_first(trials, tmp_path):
@@ -208,21 +212,21 @@ def test_ctrl_c_ends_the_trials_first(trials, tmp_path):
   def changed(name):
     if len(handles) == 2:
       raise KeyboardInterrupt
-  states = dict.fromkeys((trial.name for trial in trials), sweep.WAITING)
+  states = dict.fromkeys((trial.name for trial in trials), sweep_run.WAITING)
   with pytest.raises(KeyboardInterrupt):
-    sweep.run(jobs_of(trials, lambda trial: 'exec sleep 60'), states, launcher, 2, changed)
+    sweep_run.run(jobs_of(trials, lambda trial: 'exec sleep 60'), states, launcher, 2, changed)
   assert [handle.process.returncode for handle in handles] == [-signal.SIGTERM] * 2
 
 
 def test_what_is_left_of_a_trained_trial_is_its_evaluation(trials):
   given = {'data.path': 'a folder', 'seed': 7}
-  train, score = sweep.commands(trials[1], 'configs/smoke.py', given, 'judge')
+  train, score = trials_module.commands(trials[1], 'configs/smoke.py', given, 'judge')
   assert train[3] == 'train' and '--config.data.path=a folder' in train and '--config.train.learning_rate=0.0001' in train
   assert '--config.seed=1' in train and '--config.seed=7' not in train  # a trial's own value wins
   assert score[3] == 'evaluate' and '--judge=judge' in score and '--nobaselines' in score
   (trials[1].workdir / 'checkpoints' / str(trials[1].config.train.num_steps)).mkdir(parents=True)
-  assert sweep.commands(trials[1], 'configs/smoke.py', given, 'judge') == [score]
-  assert "'--config.data.path=a folder'" in sweep.shell([train, score]) and ' && ' in sweep.shell([train, score])
+  assert trials_module.commands(trials[1], 'configs/smoke.py', given, 'judge') == [score]
+  assert "'--config.data.path=a folder'" in trials_module.shell([train, score]) and ' && ' in trials_module.shell([train, score])
 
 
 # ---- results
@@ -263,7 +267,7 @@ def test_the_best_config_is_chosen_on_validation_frames_and_can_be_trained(trial
 
 def test_a_folder_of_another_sweep_is_told_by_the_field(trials, tmp_path):
   checkpoint.claim_workdir(trials[0].workdir, trials[0].config)
-  other = sweep.make_trials(hyper.product(hyper.named('slow', {'train.learning_rate': 2e-4}), hyper.sweep('seed', [0])),
+  other = trials_module.make_trials(hyper.product(hyper.named('slow', {'train.learning_rate': 2e-4}), hyper.sweep('seed', [0])),
                             smoke.get_config(), tmp_path)
   with pytest.raises(InputError, match='train.learning_rate=0.0001, now 0.0002'):
     checkpoint.claim_workdir(other[0].workdir, other[0].config)

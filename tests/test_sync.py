@@ -7,16 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import expert as expert_recipe
-from configs import smoke
-from speech2lip_jax import expert as expert_verb
-from speech2lip_jax import losses, sync_expert, sync_judge, sync_training, train, train_step
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import expert as expert_recipe
+from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features, input_pipeline, schema
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import opening, sync
-from speech2lip_jax.models import sync_expert as lattice
+from speech2lip_jax.models.build import build_model
 from speech2lip_jax.models.syncnet import SyncNet
-from speech2lip_jax.subject_model import build_model, subject_constants
+from speech2lip_jax.sync import assess, lattice, scores, syncnet_expert
+from speech2lip_jax.sync import expert as sync_expert
+from speech2lip_jax.sync import judge as sync_judge
+from speech2lip_jax.sync import loss as sync_loss
+from speech2lip_jax.sync import train_expert as train_expert_module
+from speech2lip_jax.training import augment, losses
+from speech2lip_jax.training import loop as training_loop
+from speech2lip_jax.training import state as train_state
+from speech2lip_jax.training import step as train_step
 from tests.toy_subject import write_toy_subject
 
 
@@ -40,7 +47,7 @@ def recipe(num_steps=70):
 @pytest.fixture(scope='module')
 def expert(subject):
   config = recipe()
-  return sync_training.train_expert(subject, dataset.split_frames(subject, config.data).train, config, show_progress=False)
+  return train_expert_module.train_expert(subject, dataset.split_frames(subject, config.data).train, config, show_progress=False)
 
 
 def unit(rng, *shape):
@@ -100,13 +107,13 @@ def test_contrastive_sync_is_equation_6():
   one, two = np.eye(4, dtype=np.float32)[:2]
   between = (one + two) / np.sqrt(2)
   speech = np.stack([[one, two], [two, one]])  # own, one other time
-  loss = lambda mouth, weight: float(losses.contrastive_sync(jnp.asarray(mouth), jnp.asarray(speech), weight))
+  loss = lambda mouth, weight: float(sync_loss.contrastive_sync(jnp.asarray(mouth), jnp.asarray(speech), weight))
   assert loss([one, two], 1.0) == pytest.approx(0, abs=1e-6)
   assert loss([two, one], 1.0) == pytest.approx(2)  # every positive 1, every negative 1
   assert loss([between, between], 0.0) == pytest.approx(1 - np.sqrt(0.5))
   assert loss([between, between], 1.0) == pytest.approx(1)
   alike = np.stack([[one, one], [one, one]])
-  assert float(losses.contrastive_sync(jnp.asarray([one, one]), jnp.asarray(alike), 1.0)) == pytest.approx(0, abs=1e-6)
+  assert float(sync_loss.contrastive_sync(jnp.asarray([one, one]), jnp.asarray(alike), 1.0)) == pytest.approx(0, abs=1e-6)
 
 
 def test_edge_distance_minds_blur_more_than_light():
@@ -135,8 +142,8 @@ def test_an_expert_tells_held_out_speech_in_time_and_no_still_mouth(subject, exp
   held = dataset.split_frames(subject, recipe().data).test
   lips = np.asarray(subject.rgb_lip_canonical[held])
   activity = np.ones(len(held))
-  true = sync_expert.score_lips(expert, subject, held, lips, activity).metrics()
-  still = sync_expert.score_lips(expert, subject, held, np.repeat(lips[:1], len(lips), 0), activity).metrics()
+  true = scores.score_lips(expert, subject, held, lips, activity).metrics()
+  still = scores.score_lips(expert, subject, held, np.repeat(lips[:1], len(lips), 0), activity).metrics()
   assert true['sync_acc5'] > 0.75 and true['sync_within_one'] > 0.8
   assert abs(still['sync_acc5'] - 0.5) < 0.05 and still['sync_within_one'] < 0.5
 
@@ -165,14 +172,14 @@ def test_bad_experts_are_told_in_one_line(subject, expert, tmp_path):
 
 def test_halves_of_the_training_frames_share_nothing(subject):
   ids = dataset.split_frames(subject, recipe().data).train
-  even, odd = (sync_training.part_of(subject, ids, part) for part in ('even', 'odd'))
+  even, odd = (train_expert_module.part_of(subject, ids, part) for part in ('even', 'odd'))
   assert not set(even) & set(odd) and set(even) | set(odd) == set(ids) and min(len(even), len(odd)) > 0.3 * len(ids)
   with pytest.raises(InputError, match='data.part'):
-    sync_training.part_of(subject, ids, 'half')
+    train_expert_module.part_of(subject, ids, 'half')
 
 
 def test_the_verb_writes_expert_scores_and_plot(subject, tmp_path, capsys):
-  expert_verb.train_and_judge(recipe(4), subject, tmp_path / 'expert', folds=0)
+  assess.train_and_judge(recipe(4), subject, tmp_path / 'expert', folds=0)
   assert 'fit best at 0 ± 1 frame' in capsys.readouterr().out
   assert {path.name for path in (tmp_path / 'expert').iterdir()} == {'expert.json', 'weights.npz', 'scores.json', 'offsets.png'}
   assert isinstance(sync_expert.open_expert(tmp_path / 'expert', subject), sync_expert.Expert)
@@ -192,8 +199,8 @@ def parts(folder, subject, expert):
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config, axis_name=train_step.AXIS)
-  optimizer, _ = train_step.make_optimizer(config.train)
-  state = train_step.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
+  optimizer, _ = train_state.make_optimizer(config.train)
+  state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
   sampler = sync_expert.sync_sampler(expert, subject, split.train, config.sync, seed=0)
   return config, split, constants, model, optimizer, state, sampler
 
@@ -269,7 +276,7 @@ def test_training_makes_its_own_expert_first(folder, tmp_path, monkeypatch):
   short = recipe(3)
   monkeypatch.setattr(expert_recipe, 'get_config', lambda: short)
   workdir = tmp_path / 'trial,seed=0'  # a sweep's trials have commas in their names, as a list of experts has
-  train.train_and_evaluate(config, str(workdir))
+  training_loop.train_and_evaluate(config, str(workdir))
   values = [json.loads(line) for line in (workdir / 'log.jsonl').read_text().splitlines()]
   assert [record['step'] for record in values if 'loss/sync' in record] == [2, 3]
   assert (workdir / 'expert_0' / 'weights.npz').is_file()
@@ -280,7 +287,7 @@ def test_windows_that_devices_cannot_share_are_told_at_once(folder, windows):
   config = sync_config(folder).copy_and_resolve_references().unlock()
   config.sync.num_windows = windows
   with pytest.raises(InputError, match='config.sync.num_windows'):
-    train.validate_config(config, num_devices=2)
+    training_loop.validate_config(config, num_devices=2)
 
 
 def test_a_committees_cosines_are_the_means_of_its_members(subject, expert, tmp_path):
@@ -309,7 +316,7 @@ def test_another_voice_keeps_time_and_changes_the_spectrum():
   config = smoke.get_config().audio
   rng = np.random.default_rng(0)
   mel = np.repeat(rng.random((16, 1)), schema.NUM_MEL_BANDS, 1).astype(np.float32)  # flat spectra, loud and soft
-  changed = np.asarray(train_step.other_voice(jnp.asarray(mel), jax.random.key(1), config))
+  changed = np.asarray(augment.other_voice(jnp.asarray(mel), jax.random.key(1), config))
   np.testing.assert_allclose(np.diff(changed, axis=0), np.diff(mel, axis=0), atol=1e-5)
   assert np.abs(changed - mel).max() > 0.05
 
@@ -317,12 +324,12 @@ def test_another_voice_keeps_time_and_changes_the_spectrum():
 def test_an_expert_that_looks_at_faces_gets_composed_frames(subject, parts):
   config, split, constants, model, _, state, _ = parts
   shapes = jax.eval_shape(SyncNet().init, jax.random.key(0), jnp.zeros((1, 48, 96, 15)), jnp.zeros((1, 16, 80)))
-  faces = sync_expert.SyncNetExpert(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
-  runs = [split.train[rows[:-4]] for rows in sync_expert.runs_of(subject, split.train)]
+  faces = syncnet_expert.SyncNetExpert(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes))
+  runs = [split.train[rows[:-4]] for rows in dataset.runs_of(subject, split.train)]
   sampler = input_pipeline.SyncSampler(np.zeros((subject.meta.num_frames, 512), np.float32), runs, 2, 3, 15, seed=0)
   batch = input_pipeline.TrainBatches(
       subject, split.train, seed=0, batch_size=16, blend_every=4,
-      sync=sampler, face_box=sync_expert.face_boxes(subject)).batch(5, with_frames=False, with_sync=True)
+      sync=sampler, face_box=syncnet_expert.face_boxes(subject)).batch(5, with_frames=False, with_sync=True)
   assert batch.sync.frames.rgb_face_observed.shape[0] == batch.sync.face_box.shape[0] == 10
   loss = train_step.make_loss(model.clone(axis_name=None), config, 'lips+sync')
   _, (terms, _) = jax.eval_shape(loss, state.params, state.batch_stats, batch, resident_of(subject), constants,

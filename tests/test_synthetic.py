@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import landmarks, rigid, tracking, tracks, video
 from speech2lip_jax.synthetic import portrait, speech
 from speech2lip_jax.synthetic.expression import Expression

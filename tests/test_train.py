@@ -14,12 +14,20 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from configs import default, smoke
-from speech2lip_jax import devices, evaluate, metric_table, predict, render, train, train_step
+from speech2lip_jax.common import devices
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.data import dataset, input_pipeline
 from speech2lip_jax.data.features import MelFeatures
-from speech2lip_jax.errors import InputError
-from speech2lip_jax.subject_model import build_model, subject_constants
+from speech2lip_jax.gamem.subject import subject_constants
+from speech2lip_jax.metrics import names as names_of_metrics
+from speech2lip_jax.models.build import build_model
+from speech2lip_jax.rendering import film
+from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.report import held_out
+from speech2lip_jax.training import loop as training_loop
+from speech2lip_jax.training import state as train_state
+from speech2lip_jax.training import step as train_step
 from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -42,7 +50,7 @@ def smoke_config(folder, **train_changes):
 def workdir(folder, tmp_path_factory):
   """A whole short training over eight devices."""
   path = tmp_path_factory.mktemp('run')
-  train.train_and_evaluate(smoke_config(folder), str(path))
+  training_loop.train_and_evaluate(smoke_config(folder), str(path))
   return path
 
 
@@ -61,8 +69,8 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config, axis_name=train_step.AXIS)
-  optimizer, _ = train_step.make_optimizer(config.train)
-  state = train_step.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
+  optimizer, _ = train_state.make_optimizer(config.train)
+  state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
   batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(5, with_frames=True)
   resident = input_pipeline.make_resident(subject, MelFeatures(subject, 16))
   step = train_step.make_train_step(model, optimizer, config, 'blend')
@@ -91,8 +99,8 @@ def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(fold
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
-  optimizer, _ = train_step.make_optimizer(config.train)
-  state = train_step.create_state(model, optimizer, constants, config)
+  optimizer, _ = train_state.make_optimizer(config.train)
+  state = train_state.create_state(model, optimizer, constants, config)
   batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(0, with_frames=False)
   resident = input_pipeline.make_resident(subject, MelFeatures(subject, 16))
   loss = train_step.make_loss(model, config, 'lips')
@@ -123,7 +131,7 @@ def test_each_phase_compiles_once(folder, tmp_path):
   jax.monitoring.register_event_duration_secs_listener(listener)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(train_step, 'make_train_step', counted)
-    train.train_and_evaluate(config, str(tmp_path))
+    training_loop.train_and_evaluate(config, str(tmp_path))
   assert [phase for phase, _ in seen] == ['lips'] * 3 + ['blend'] * 3
   counts = [count for _, count in seen]
   assert counts[0] > 0 and counts[3] > 0, 'the listener hears nothing'
@@ -136,18 +144,18 @@ def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, 
   class Cut(Exception):
     pass
 
-  class CutSummary(train.Summary):
+  class CutSummary(training_loop.Summary):
     def scalars(self, step, values):
       super().scalars(step, values)
       if step > stop_after:
         raise Cut
 
   with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
-    patch.setattr(train, 'Summary', CutSummary)
-    train.train_and_evaluate(smoke_config(folder), str(tmp_path))
+    patch.setattr(training_loop, 'Summary', CutSummary)
+    training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
   with (tmp_path / 'log.jsonl').open('a') as log:
     log.write('{"step": 11, "loss/to')  # a line cut short
-  train.train_and_evaluate(smoke_config(folder), str(tmp_path))
+  training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
   assert log_of(tmp_path) == log_of(workdir)
 
 
@@ -189,20 +197,20 @@ def test_two_processes_take_the_steps_of_one(folder, tmp_path):
 
 def test_another_config_in_a_workdir_is_refused_by_field(folder, workdir):
   with pytest.raises(InputError, match=r'config.train.learning_rate=0.002, now 0.5'):
-    train.train_and_evaluate(smoke_config(folder, learning_rate=0.5), str(workdir))
+    training_loop.train_and_evaluate(smoke_config(folder, learning_rate=0.5), str(workdir))
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(folder, tmp_path):
   with pytest.raises(InputError, match='multiple of devices × blend_every = 8 × 3 = 24'):
     config = smoke_config(folder).unlock()
     config.train.blend_every = 3
-    train.train_and_evaluate(config, str(tmp_path))
+    training_loop.train_and_evaluate(config, str(tmp_path))
   assert list(tmp_path.iterdir()) == []
 
 
 def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_path):
-  trained = predict.load_trained(str(workdir), batch_size=2)
-  record = evaluate.evaluate(trained, tmp_path, workdir=workdir)
+  trained = trained_run.load_trained(str(workdir), batch_size=2)
+  record = held_out.evaluate(trained, tmp_path, workdir=workdir)
   assert record == json.loads((tmp_path / 'metrics.json').read_text())
   assert record['num_frames'] == len(trained.split.test)
   assert set(record['baselines']) == {'truth', 'without_blend_net', 'oracle', 'mean_lips', 'nearest', 'nearest_8_mean'}
@@ -210,7 +218,7 @@ def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_pat
   assert record['baselines']['oracle']['psnr_lip'] > 45
   assert record['baselines']['oracle']['psnr_lip'] > record['baselines']['mean_lips']['psnr_lip'] + 10
   assert (tmp_path / 'strips.png').is_file()
-  nulls = {name for name in metric_table.METRICS if record[name] is None}
+  nulls = {name for name in names_of_metrics.METRICS if record[name] is None}
   assert nulls == set(record['reasons']) and {'lpips_lip', 'lmd_px', 'sync_conf0'} <= nulls
   assert record['untouched_levels'] == 0 and record['seam_levels'] < 2
   page = (tmp_path / 'report.html').read_text()
@@ -218,11 +226,11 @@ def test_held_out_frames_are_scored_beside_baselines_and_oracle(workdir, tmp_pat
 
 
 def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, tmp_path):
-  trained = predict.load_trained(str(workdir), batch_size=2)
+  trained = trained_run.load_trained(str(workdir), batch_size=2)
   seconds, rate = 5.03, 44100  # longer than the toy's longest clip of 2.4 s
   noise = np.random.default_rng(0).integers(-9000, 9000, (int(seconds * rate), 2)).astype(np.int16)
   wavfile.write(tmp_path / 'speech.wav', rate, noise)
-  count = render.render_audio(trained, render.read_speech(str(tmp_path / 'speech.wav')), str(tmp_path / 'out.mp4'))
+  count = film.render_audio(trained, film.read_speech(str(tmp_path / 'speech.wav')), str(tmp_path / 'out.mp4'))
   with av.open(str(tmp_path / 'out.mp4')) as container:
     assert sum(1 for _ in container.decode(video=0)) == count
     assert abs(container.duration / av.time_base - seconds) <= 0.04
@@ -236,8 +244,8 @@ def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, 
 
 
 def test_held_out_frames_render_with_their_own_sound(workdir, tmp_path):
-  trained = predict.load_trained(str(workdir), batch_size=2)
-  count = render.render_test(trained, str(tmp_path / 'test.mp4'))
+  trained = trained_run.load_trained(str(workdir), batch_size=2)
+  count = film.render_test(trained, str(tmp_path / 'test.mp4'))
   assert count == len(trained.split.test)
   with av.open(str(tmp_path / 'test.mp4')) as container:
     assert abs(container.duration / av.time_base - count / 25) <= 0.04
@@ -245,7 +253,7 @@ def test_held_out_frames_render_with_their_own_sound(workdir, tmp_path):
 
 def test_a_workdir_without_checkpoint_or_config_is_named(tmp_path, folder):
   with pytest.raises(InputError, match='not a training workdir'):
-    predict.load_trained(str(tmp_path))
+    trained_run.load_trained(str(tmp_path))
 
 
 def test_every_config_loads_and_is_locked():

@@ -4,7 +4,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from speech2lip_jax import media
+from speech2lip_jax.common import media
 from speech2lip_jax.data import voice_activity
 from speech2lip_jax.synthetic import speech
 

@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.mel import log_mel
-from speech2lip_jax.ops import warp
+from speech2lip_jax.gamem import mapping
+from speech2lip_jax.ops import boxes, sampling
 
 
 def rotation(yaw: float, pitch: float) -> np.ndarray:
@@ -24,7 +25,7 @@ def write_toy_subject(folder: pathlib.Path, size: int = 64, clip_frames: tuple[i
   rng = np.random.default_rng(seed)
   num_frames, focal = sum(clip_frames), 1.5 * size
   lip_height, lip_width = lip_size or (round(0.2 * size) // 2 * 2, round(0.32 * size) // 2 * 2)
-  box = schema.LipBox(top=round(0.66 * size - lip_height / 2), left=(size - lip_width) // 2, height=lip_height,
+  box = boxes.LipBox(top=round(0.66 * size - lip_height / 2), left=(size - lip_width) // 2, height=lip_height,
                       width=lip_width)
   ys, xs = np.mgrid[:size, :size].astype(np.float64)
   radius = np.hypot((xs - size / 2) / (0.32 * size), (ys - size / 2) / (0.42 * size))
@@ -44,8 +45,8 @@ def write_toy_subject(folder: pathlib.Path, size: int = 64, clip_frames: tuple[i
   @jax.jit
   def observe(image, pose):
     grid = jnp.stack(jnp.meshgrid(jnp.arange(size), jnp.arange(size)), -1).astype(jnp.float32)
-    coords = warp.canonical_coords(grid, jnp.asarray(depth), pose, focal, num_steps=10)
-    return warp.sample_image(image, coords, method='bicubic', outside='border')
+    coords = mapping.canonical_coords(grid, jnp.asarray(depth), pose, focal, num_steps=10)
+    return sampling.sample_image(image, coords, method='bicubic', outside='border')
 
   poses = np.tile(np.eye(4), (num_frames, 1, 1))
   for n in range(num_frames):

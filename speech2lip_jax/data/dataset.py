@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 
 SILENCE_MEL = -4.0
 MIN_CLIPS_TO_SPLIT_BY_CLIP = 12
@@ -179,3 +179,9 @@ def mean_lips(subject: Subject, frame_ids: np.ndarray, chunk: int = 512) -> np.n
   for start in range(0, len(frame_ids), chunk):
     total += subject.rgb_lip_canonical[frame_ids[start:start + chunk]].sum(0, dtype=np.float64)
   return (total / (255 * len(frame_ids))).astype(np.float32)
+
+
+def runs_of(subject: Subject, frame_ids: np.ndarray) -> list[np.ndarray]:
+  """Rows of the sorted `frame_ids`, cut where these are not consecutive frames of one clip; runs shorter than a window go."""
+  cuts = np.flatnonzero((np.diff(frame_ids) != 1) | (np.diff(subject.clip_of_frames(frame_ids)) != 0)) + 1
+  return [rows for rows in np.split(np.arange(len(frame_ids)), cuts) if len(rows) >= schema.SYNC_FRAMES]

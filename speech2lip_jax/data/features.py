@@ -26,11 +26,11 @@ from ml_collections import ConfigDict
 from scipy.io import wavfile
 from tqdm import tqdm
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, centred_windows, mel_windows, subject_mel_windows
 from speech2lip_jax.data.mel import log_mel, mean_spectrum
 from speech2lip_jax.data.speech_encoder import SpeechEncoder, encoder_digest
-from speech2lip_jax.errors import InputError
 
 VERSION = 1  # of what is kept in SUBJECT/features; part of its mark
 MAX_DRIFT_S = 0.1  # between the length of a file's features and of the sound they are for

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.ops.boxes import LipBox
 
 FORMAT_VERSION = 1
 FPS = 25
@@ -36,14 +37,6 @@ NUM_MEL_BANDS = 80
 NUM_LANDMARKS = 478
 SYNC_FRAMES = 5  # frames of a window that a sync expert looks at: 200 ms
 SYNC_MEL_STEPS = 16  # and its mel steps
-
-
-class LipBox(NamedTuple):
-  """Half-open rectangle of the canonical image, pixels."""
-  top: int
-  left: int
-  height: int
-  width: int
 
 
 @dataclasses.dataclass(frozen=True)

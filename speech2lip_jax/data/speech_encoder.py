@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.schema import SAMPLE_RATE
-from speech2lip_jax.errors import InputError
 
 CONVOLUTION_S = 20.0  # sound in the convolutions at once; their first layer takes 6.5 MB a second and copy
 ATTENTION_S = 180.0  # sound that a transformer attends over at once; its time grows with the square

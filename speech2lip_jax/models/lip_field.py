@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from speech2lip_jax.data.schema import LipBox
 from speech2lip_jax.ops import encoding
+from speech2lip_jax.ops.boxes import LipBox
 
 
 class _Dense(nn.Module):

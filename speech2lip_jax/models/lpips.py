@@ -2,11 +2,27 @@
 
 Its weights are made by `speech2lip convert --kind lpips` and never trained: variables {'params': …} only.
 """
+import os
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from speech2lip_jax.common.weights import Tree, load_for, shapes_of
+
+
+def load_lpips(path: os.PathLike | str) -> Tree:
+  """Variables of `Lpips`, float32.
+
+  Args:
+    path: FILE.npz of `speech2lip convert --kind lpips`.
+
+  Raises:
+    InputError: no such file, or not these weights.
+  """
+  return load_for(Lpips(), path, 'make it by speech2lip convert --kind lpips', *shapes_of((1, MIN_SIZE, MIN_SIZE, 3)) * 2)
+
 
 SHIFT = (-0.030, -0.088, -0.188)  # Mean and spread of the trunk's training pictures, channels RGB, −1..1.
 SCALE = (0.458, 0.448, 0.450)

@@ -2,87 +2,23 @@
 
 Images are NHWC RGB float32 in 0 … 1; B frames at once, each with its own speech, pose and background.
 """
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from ml_collections import FrozenConfigDict
 
-from speech2lip_jax.data.schema import LipBox
+from speech2lip_jax.gamem import compose, mapping
+from speech2lip_jax.gamem.compose import Composition, Windows, window_fade
+from speech2lip_jax.gamem.depth import CanonicalDepth
+from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
 from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
-from speech2lip_jax.models.gamem import CanonicalDepth
-from speech2lip_jax.models.lip_field import (
-    LipDecoder,
-    LipField,
-    ProductLipField,
-    field_coords,
-    local_ensemble,
-    pixel_coords,
-)
-from speech2lip_jax.ops import compose, fill, warp
+from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipField, field_coords, local_ensemble, pixel_coords
+from speech2lip_jax.ops import fill
 
 AUDIO_NETS = {'residual': ResidualAudioNet, 'strided': AudioNet}
 FIELDS = ('product', 'reference', 'decoder')
 SAMPLINGS = ('grid', 'direct')
-
-
-class Geometry(NamedTuple):
-  """What is static about a subject: shapes, so that one compilation serves all its frames.
-
-  window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
-  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size.
-  """
-  height: int
-  width: int
-  lip_box: LipBox
-  window: tuple[int, int]
-  focal: float
-  canonical_scale: float
-
-
-class SubjectConstants(NamedTuple):
-  """What is constant over a subject's frames and travels to the device once.
-
-  depth_tracked: [sH, sW] head units. outside_face: [sH, sW] 0 on the face … 1. mask_head_only: [sH, sW] 1 on head
-  without face. rgb_face_canonical: [sH, sW, 3]. rgb_lip_mean: [h, w, 3]. (s: canonical scale.)
-  """
-  depth_tracked: jax.Array
-  outside_face: jax.Array
-  mask_head_only: jax.Array
-  rgb_face_canonical: jax.Array
-  rgb_lip_mean: jax.Array
-
-
-class Windows(NamedTuple):
-  """Where B frames are composed. origin: [B, 2] int32 (top, left) in the frame. observed: [B, wh, ww, 3], the true frame's
-  window. coords: [B, wh, ww, 2], C2O of its pixels: (x, y) pixels of the canonical image.
-  """
-  origin: jax.Array
-  observed: jax.Array
-  coords: jax.Array
-
-
-class Composition(NamedTuple):
-  """The window of B frames. origin: [B, 2] int32 (top, left) in the frame. observed: the true frame's window.
-
-  merged: lips carried in, before Blend-Net. All images [B, wh, ww, 3]. mask_mouth: [B, wh, ww] bool, pixels whose
-  C2O falls in the lip box.
-  """
-  origin: jax.Array
-  observed: jax.Array
-  merged: jax.Array
-  mask_mouth: jax.Array
-
-
-def window_fade(height: int, width: int, edge: float) -> np.ndarray:
-  """Weight of the blended picture in the window: [height, width, 1] float32, 0 at the rim, 1 from `edge` pixels on."""
-  def ramp(size):
-    distance = np.minimum(np.arange(size), np.arange(size)[::-1])
-    return np.clip(distance / max(edge, 1.0), 0, 1)
-  return np.minimum(ramp(height)[:, None], ramp(width)[None])[..., None].astype(np.float32)
 
 
 class Speech2Lip(nn.Module):
@@ -184,14 +120,14 @@ class Speech2Lip(nn.Module):
     centre = jnp.array([box.left + (box.width - 1) / 2, box.top + (box.height - 1) / 2])
 
     def one(frame, pose):
-      centre_observed = warp.observed_points(centre, depth_canonical, pose, geometry.focal,
+      centre_observed = mapping.observed_points(centre, depth_canonical, pose, geometry.focal,
                                              geometry.canonical_scale)
       # A pose that throws the mouth out of the picture (or to infinity) leaves the window at the nearest border.
       corner = jnp.round(jnp.nan_to_num(centre_observed) - jnp.array([(width - 1) / 2, (height - 1) / 2]))
       corner = jnp.clip(corner, 0, jnp.array([geometry.width - width, geometry.height - height]))
       left, top = corner.astype(jnp.int32)
       observed = jax.lax.dynamic_slice(frame, (top, left, 0), (height, width, 3))
-      coords = warp.canonical_coords(grid + corner, depth_canonical, pose, geometry.focal,
+      coords = mapping.canonical_coords(grid + corner, depth_canonical, pose, geometry.focal,
                                      self.config.compose.num_inverse_steps, geometry.canonical_scale)
       return Windows(jnp.stack([top, left]), observed, coords)
 
@@ -261,9 +197,3 @@ class Speech2Lip(nn.Module):
     """`render` of the speech in audio_feat [B, T, C]."""
     return self.render(self.speech_code(audio_feat), frame_id, rgb_face_observed, observed_from_canonical, constants,
                        train=train, hole=hole)
-
-
-def paste_windows(rgb_face_observed: jax.Array, windows: jax.Array, origin: jax.Array) -> jax.Array:
-  """Frames [B, H, W, 3] with windows [B, wh, ww, 3] put at origin [B, 2] (top, left); every other pixel untouched."""
-  paste = lambda frame, window, at: jax.lax.dynamic_update_slice(frame, window, (at[0], at[1], 0))
-  return jax.vmap(paste)(rgb_face_observed, windows, origin)

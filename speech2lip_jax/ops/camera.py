@@ -85,33 +85,3 @@ def project(points: jax.Array, focal: jax.Array | float, height: int, width: int
   centre = jnp.array(principal_point(height, width), jnp.float32)
   z = points[..., 2]
   return points[..., :2] * (focal / jnp.maximum(z, MIN_DEPTH)[..., None]) + centre, z
-
-
-def rotation_from_euler(euler: jax.Array) -> jax.Array:
-  """R = Rx · Ry · Rz of the reference program's head tracker, whose Rz turns clockwise.
-
-  Args:
-    euler: [..., 3] float32 radians about x, y, z.
-
-  Returns:
-    [..., 3, 3] float32 in the tracker's camera (y up, z backward).
-  """
-  (sx, sy, sz), (cx, cy, cz) = (jnp.moveaxis(wave(euler), -1, 0) for wave in (jnp.sin, jnp.cos))
-  rows = [cy * cz, cy * sz, sy,
-          sx * sy * cz - cx * sz, sx * sy * sz + cx * cz, -sx * cy,
-          -cx * sy * cz - sx * sz, -cx * sy * sz + sx * cz, cx * cy]
-  return jnp.stack(rows, axis=-1).reshape(*euler.shape[:-1], 3, 3)
-
-
-def observed_from_head_of_tracker(euler: jax.Array, translation: jax.Array) -> jax.Array:
-  """Turns a pose of the reference program's head tracker into ours, by reversing y and z of camera and head.
-
-  Args:
-    euler: [..., 3] float32 radians.
-    translation: [..., 3] float32, tracker units, the head at negative z.
-
-  Returns:
-    observed_from_head [..., 4, 4] float32, the head at positive z.
-  """
-  flip = jnp.array([1, -1, -1], jnp.float32)
-  return rigid(rotation_from_euler(euler * flip), translation * flip)

@@ -6,8 +6,8 @@ zeros, sound before the first picture is cut.
 import av
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import video
 
 MAX_CLOCK_SLIP_S = 0.03  # a time stamp further than this from the running sample count is a hole or an overlap

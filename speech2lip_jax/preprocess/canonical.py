@@ -10,8 +10,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 import scipy.spatial
 
-from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.ops import boxes
 from speech2lip_jax.preprocess import rigid, tracking
 
 FACE_OVAL = np.array([
@@ -187,7 +187,7 @@ def head_mask(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
   return (found if 0.05 < extra < 0.98 else likely | face).astype(np.uint8)
 
 
-def lip_box(mouths: np.ndarray, size: int) -> schema.LipBox:
+def lip_box(mouths: np.ndarray, size: int) -> boxes.LipBox:
   """Rectangle that holds the canonical lips [N, L, 2] of nearly all frames and a margin, even-sized, in the image."""
   low, high = np.percentile(mouths.min(1), 0.5, axis=0), np.percentile(mouths.max(1), 99.5, axis=0)
   mouth_width = float(np.median(np.ptp(mouths[..., 0], axis=1)))
@@ -196,4 +196,4 @@ def lip_box(mouths: np.ndarray, size: int) -> schema.LipBox:
   right, bottom = np.clip(np.ceil([high[0] + margin + 1, high[1] + below + 1]), 4, size).astype(int).tolist()
   height, width = bottom - top, right - left
   height, width = max(4, height + height % 2), max(4, width + width % 2)
-  return schema.LipBox(min(top, size - height), min(left, size - width), height, width)
+  return boxes.LipBox(min(top, size - height), min(left, size - width), height, width)

@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import mel, schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import audio, crop, gaps, people, stages, video
 
 PART_FRAMES = 500  # unit of parallel and of resumed work

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from speech2lip_jax.data import schema
-from speech2lip_jax.preprocess import canonical, mapping, rigid
+from speech2lip_jax.preprocess import canonical, projection, rigid
 
 NUM_SHOWN = 12
 TILE = 200  # px
@@ -59,8 +59,8 @@ def _column(arrays, meta, depth, move, frame: int) -> list[np.ndarray]:
   lost = bool(arrays['is_interpolated'][frame])
   for x, y in (arrays['landmarks'][frame] + 0.5) * scale - 0.5:
     cv2.circle(tile, (round(float(x)), round(float(y))), 0, RED if lost else GREEN, -1)
-  grid, grid_depth = mapping.lip_grid(box, depth)
-  seen = mapping.observed_coords(grid, grid_depth, move, meta.focal_px, size, meta.canonical_scale)
+  grid, grid_depth = projection.lip_grid(box, depth)
+  seen = projection.observed_coords(grid, grid_depth, move, meta.focal_px, size, meta.canonical_scale)
   edge = np.concatenate([seen[0], seen[:, -1], seen[-1, ::-1], seen[::-1, 0]])
   cv2.polylines(tile, [((edge + 0.5) * scale - 0.5).round().astype(np.int32)], True, YELLOW, 1)
   _write(tile, f'{frame}', (4, 14))
@@ -68,7 +68,7 @@ def _column(arrays, meta, depth, move, frame: int) -> list[np.ndarray]:
   side = meta.canonical_size[0]
   everywhere = np.clip((everywhere + 0.5) * side / TILE - 0.5, 0, side - 1)
   rows, columns = everywhere[..., 1].round().astype(int), everywhere[..., 0].round().astype(int)
-  coords = mapping.observed_coords(everywhere, depth[rows, columns], move, meta.focal_px, size,
+  coords = projection.observed_coords(everywhere, depth[rows, columns], move, meta.focal_px, size,
                                    meta.canonical_scale).astype(np.float32)
   warped = cv2.remap(image, coords[..., 0], coords[..., 1], cv2.INTER_LINEAR)
   lips = np.zeros((TILE * box.height // box.width + 1, TILE, 3), np.uint8)
@@ -85,7 +85,7 @@ def _canonical_tiles(arrays, meta, depth) -> list[np.ndarray]:
   box = meta.lip_box
   framed = image.copy()
   cv2.rectangle(framed, (box.left, box.top), (box.left + box.width - 1, box.top + box.height - 1), YELLOW, 1)
-  for x, y in mapping.canonical_pixels(arrays['landmarks'][meta.canonical_frame], meta.canonical_scale):
+  for x, y in projection.canonical_pixels(arrays['landmarks'][meta.canonical_frame], meta.canonical_scale):
     cv2.circle(framed, (round(float(x)), round(float(y))), 0, GREEN, -1)
   share = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
   coloured = cv2.applyColorMap(((1 - share) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].copy()

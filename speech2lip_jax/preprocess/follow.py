@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speech2lip_jax.preprocess import canonical, mapping, photometric, tracking
+from speech2lip_jax.preprocess import canonical, photometric, projection, tracking
 
 MAX_PLACES = 200
 SPACING, WINDOW, MAX_RETURN = 0.025, 0.14, 0.005  # of the face's width: between places, of Lucas-Kanade, of the way back
@@ -42,7 +42,7 @@ def _warped(view: _View, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray:
   rows, columns = view.grid[..., 1].astype(int), view.grid[..., 0].astype(int)
   pictures = []
   for frame, move in zip(chosen.tolist(), moves):
-    at = mapping.observed_coords(view.grid, view.depth[rows, columns], move, view.focal_px, view.size).astype(np.float32)
+    at = projection.observed_coords(view.grid, view.depth[rows, columns], move, view.focal_px, view.size).astype(np.float32)
     grey = cv2.cvtColor(np.ascontiguousarray(frames[frame]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     picture = cv2.remap(grey, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     pictures.append((picture - picture.mean()) / max(float(picture.std()), 1.0))
@@ -118,7 +118,7 @@ def follow(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarra
   seen, weight = np.zeros((len(poses), len(places), 2)), np.zeros((len(poses), len(places)))
   for row, frame in enumerate(used.tolist()):
     at = np.where(found[row][:, None], there + moved[row], there)
-    seen[frame] = mapping.observed_coords(at, level(at[None])[0], moves[frame], focal, size)
+    seen[frame] = projection.observed_coords(at, level(at[None])[0], moves[frame], focal, size)
     weight[frame] = frame_weight[frame] * found[row]
   rays = np.concatenate([(there - (size - 1) / 2) / focal, np.ones((len(there), 1))], axis=1)
   head_from_camera = np.linalg.inv(poses[chosen])

@@ -17,8 +17,8 @@ import zipfile
 
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import stages, video
 
 VERSION = 2  # of what `detect_segment` stores; part of its fingerprint

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from speech2lip_jax import common_flags
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.flags import LANDMARKER, OUT, VIDEO
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.ops import boxes
 
 VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
@@ -41,11 +42,11 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise InputError(
         f'unexpected argument {argv[1]!r}; several videos go into one flag: --video a.mp4,b.mp4, patterns in quotes')
-  if not common_flags.VIDEO.value:
+  if not VIDEO.value:
     raise InputError('--video is missing; pass --video talk.mp4')
-  if not common_flags.OUT.value:
+  if not OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
-  preprocess(_split(common_flags.VIDEO.value), common_flags.OUT.value, _SIZE.value, common_flags.LANDMARKER.value,
+  preprocess(_split(VIDEO.value), OUT.value, _SIZE.value, LANDMARKER.value,
              _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
 
 
@@ -263,7 +264,7 @@ class _Work:
     return track
 
   def _canonical(self, plan, track):
-    from speech2lip_jax.preprocess import canonical, mapping, stages
+    from speech2lip_jax.preprocess import canonical, projection, stages
     frames = np.load(self.out / 'frames.npy', mmap_mode='r')
     poses = track.observed_from_head.astype(np.float64)
     landmarks = plan.landmarks[..., :2]
@@ -271,27 +272,27 @@ class _Work:
     scale, canonical_size = self.scale, round(self.size * self.scale)
     depth = canonical.depth_map(track.points, poses[chosen], track.focal_px * scale, canonical_size)
     stages.save_array(self.out / 'depth_canonical.npy', depth)
-    picture, seen = canonical.enlarge(frames[chosen], scale), mapping.canonical_pixels(landmarks[chosen], scale)
+    picture, seen = canonical.enlarge(frames[chosen], scale), projection.canonical_pixels(landmarks[chosen], scale)
     stages.save_array(self.out / 'mask_face_canonical.npy', canonical.face_mask(seen, depth.shape))
     stages.save_array(self.out / 'mask_head_canonical.npy', canonical.head_mask(picture, seen))
     moves = poses @ np.linalg.inv(poses[chosen])
-    mouths = mapping.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px, scale)
+    mouths = projection.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px, scale)
     box = canonical.lip_box(mouths[~plan.is_interpolated], canonical_size)
     return chosen, box, {'mouth_width_px': float(np.median(np.ptp(mouths[..., 0], axis=1)))}
 
-  def _write_lips(self, track, canonical_frame: int, box: schema.LipBox) -> None:
+  def _write_lips(self, track, canonical_frame: int, box: boxes.LipBox) -> None:
     from concurrent import futures
 
     import tqdm
 
-    from speech2lip_jax.preprocess import mapping
+    from speech2lip_jax.preprocess import projection
     frames = np.load(self.out / 'frames.npy', mmap_mode='r')
     depth = np.load(self.out / 'depth_canonical.npy')
     poses = track.observed_from_head.astype(np.float64)
     moves = poses @ np.linalg.inv(poses[canonical_frame])
     growing = self.out / 'stages' / 'rgb_lip_canonical.npy'
     lips = np.lib.format.open_memmap(growing, 'w+', np.uint8, (len(frames), box.height, box.width, 3))
-    read = functools.partial(mapping.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
+    read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
       for n, image in enumerate(

@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 
-from speech2lip_jax.errors import InputError
+from speech2lip_jax.common.errors import InputError
 
 
 def fingerprint(*parts) -> str:

@@ -8,8 +8,8 @@ import zipfile
 
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import landmarks, stages, video
 
 MIN_FACE_PX = 8  # a face below this many pixels is none, or its landmarks are fractions of the frame

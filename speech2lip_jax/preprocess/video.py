@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 
 MIN_CLIP_S = 0.5  # shorter runs teach nothing and have no full speech window
 SEEK_MARGIN_S = 0.5  # seek early: the first pictures after a seek may be incomplete

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from speech2lip_jax import media
+from speech2lip_jax.common import media
 from speech2lip_jax.data import schema
 
 ASSETS = pathlib.Path(__file__).resolve().parents[1] / 'assets'

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from speech2lip_jax import media
+from speech2lip_jax.common import media
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
-from speech2lip_jax.errors import InputError
 from speech2lip_jax.preprocess import rigid
 from speech2lip_jax.synthetic import speech
 from speech2lip_jax.synthetic.expression import Expression

@@ -1,0 +1,85 @@
+"""A subject's geometry and constants for the model, computed from its folder."""
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import ndimage
+
+from speech2lip_jax.data.dataset import Subject, mean_lips
+from speech2lip_jax.gamem import mapping
+from speech2lip_jax.ops import sampling
+from speech2lip_jax.ops.boxes import LipBox
+
+
+class Geometry(NamedTuple):
+  """What is static about a subject: shapes, so that one compilation serves all its frames.
+
+  window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
+  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size.
+  """
+  height: int
+  width: int
+  lip_box: LipBox
+  window: tuple[int, int]
+  focal: float
+  canonical_scale: float
+
+
+class SubjectConstants(NamedTuple):
+  """What is constant over a subject's frames and travels to the device once.
+
+  depth_tracked: [sH, sW] head units. outside_face: [sH, sW] 0 on the face … 1. mask_head_only: [sH, sW] 1 on head
+  without face. rgb_face_canonical: [sH, sW, 3]. rgb_lip_mean: [h, w, 3]. (s: canonical scale.)
+  """
+  depth_tracked: jax.Array
+  outside_face: jax.Array
+  mask_head_only: jax.Array
+  rgb_face_canonical: jax.Array
+  rgb_lip_mean: jax.Array
+
+
+BLEND_STRIDE = 4  # Blend-Net halves its picture twice
+
+
+def _lip_extent_observed(subject: Subject) -> np.ndarray:
+  """Largest (height, width) in pixels that the lip box takes in any frame, from the corners and edges of the box."""
+  meta, box = subject.meta, subject.meta.lip_box
+  xs, ys = np.meshgrid(np.linspace(box.left, box.left + box.width - 1, 5).round().astype(int),
+                       np.linspace(box.top, box.top + box.height - 1, 5).round().astype(int))
+  points = np.stack([xs.ravel(), ys.ravel()], -1).astype(np.float32)
+  project = lambda pose: mapping.observed_points(points, subject.depth_canonical, pose, meta.focal_px,
+                                             meta.canonical_scale)
+  pixels = np.asarray(jax.jit(jax.vmap(project))(subject.observed_from_canonical))
+  extent = pixels.max(1) - pixels.min(1)
+  return extent.max(0)[::-1]
+
+
+def subject_geometry(subject: Subject, config: ConfigDict) -> Geometry:
+  """Static shapes: the window holds the lip box of every frame, plus `config.blend.context` on each side."""
+  meta = subject.meta
+  context = config.blend.context * meta.width
+  size = np.ceil((_lip_extent_observed(subject) + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
+  window = (min(int(size[0]), meta.height), min(int(size[1]), meta.width))
+  return Geometry(meta.height, meta.width, meta.lip_box, window, meta.focal_px, meta.canonical_scale)
+
+
+def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstants:
+  """What the model reads besides frames; the mean lips are of the training frames only."""
+  meta = subject.meta
+  height, width = meta.canonical_size
+  rows, columns = np.mgrid[:height, :width].astype(np.float32)
+  coords = (np.stack([columns, rows], -1) + 0.5) / meta.canonical_scale - 0.5
+  frame = subject.frames[meta.canonical_frame].astype(np.float32) / 255
+  mask_face = np.asarray(subject.mask_face_canonical) > 0
+  mask_head = np.asarray(subject.mask_head_canonical) > 0
+  rim = 0.05 * meta.canonical_size[1]
+  outside_face = np.clip(ndimage.distance_transform_edt(~mask_face) / rim, 0, 1)
+  # The canonical frame seen at its own pose: O2C is then the enlargement alone.
+  rgb_face_canonical = np.asarray(sampling.sample_image(frame, coords, 'bicubic', 'border')).clip(0, 1)
+  return SubjectConstants(
+      depth_tracked=np.asarray(subject.depth_canonical, np.float32),
+      outside_face=outside_face.astype(np.float32),
+      mask_head_only=(mask_head & ~mask_face).astype(np.float32),
+      rgb_face_canonical=rgb_face_canonical,
+      rgb_lip_mean=mean_lips(subject, train_ids))

@@ -1,0 +1,182 @@
+"""Scores frames one after another beside the true ones. Of the pictures only numbers and landmarks are kept.
+
+Landmarks and picture metrics are taken in a thread each while the caller makes the next frame; a few frames wait at most, so
+that memory does not grow with the video. The mouth's crop, which CPBD and LPIPS look at, is the smallest rectangle of whole
+64×64 blocks about the mouth region.
+"""
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import numpy as np
+
+from speech2lip_jax.metrics import cpbd, image, mouth_points, opening, seam
+from speech2lip_jax.metrics.names import FRAME_METRICS, LANDMARK_METRICS, METRICS
+from speech2lip_jax.models.lpips import MIN_SIZE, Lpips, load_lpips
+from speech2lip_jax.preprocess import landmarks
+
+MOUTH_MARGIN = 0.25  # of the mouth's width, by which its landmarks' rectangle is grown where no lip box is known
+MAX_WAITING = 6  # frames
+
+
+class Pair(NamedTuple):
+  """A frame and what it should be, [H, W, 3] uint8 RGB each.
+
+  mask_mouth: [H, W] bool, the mouth region; None lets the true frame's landmarks tell it (`mouth_rectangle`).
+  window: (top, left, height, width) pixels, the only part that was painted; None where that is not known.
+  """
+  rgb: np.ndarray
+  true: np.ndarray
+  mask_mouth: np.ndarray | None = None
+  window: tuple[int, int, int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """Of one video, frame after frame. values: `FRAME_METRICS` [n] float64, nan where a frame has none.
+
+  landmarks: [n, 478, 2] float32 pixels, nan without a face; None without a landmark model.
+  """
+  values: dict[str, np.ndarray]
+  landmarks: np.ndarray | None
+
+  def points(self) -> np.ndarray:
+    """[n, 20, 2], see `metrics.mouth_points`."""
+    return mouth_points.mouth_points(self.landmarks)
+
+  def opening(self) -> np.ndarray:
+    """Lip opening of every frame [n]; frames without a face take their neighbours', all nan stays."""
+    values = opening.lip_opening(self.landmarks)
+    known = np.isfinite(values)
+    return np.interp(np.arange(len(values)), np.flatnonzero(known), values[known]) if known.any() else values
+
+
+def mouth_rectangle(seen: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
+  """[H, W] bool: the rectangle of the mouth's landmarks grown by `MOUTH_MARGIN`; None where landmarks [478, 2] are nan."""
+  points = mouth_points.mouth_points(seen)
+  if not np.isfinite(points).all():
+    return None
+  margin = MOUTH_MARGIN * np.ptp(points[:, 0])
+  (left, top), (right, bottom) = np.floor(points.min(0) - margin).astype(int), np.ceil(points.max(0) + margin).astype(int)
+  mask = np.zeros(shape, bool)
+  mask[max(top, 0):max(bottom, 0) + 1, max(left, 0):max(right, 0) + 1] = True
+  return mask if mask.any() else None
+
+
+class Scorer:
+  """A context manager. Without `landmarker` (MediaPipe's model) or `lpips` (FILE.npz of convert) their metrics are nan."""
+
+  def __init__(self, landmarker: str | None, lpips: str | None):
+    self._detector = landmarks.Detector(landmarker) if landmarker else None
+    variables = load_lpips(lpips) if lpips else None
+    apply = jax.jit(lambda rgb_0, rgb_1: Lpips().apply(variables, rgb_0[None] / 255.0, rgb_1[None] / 255.0)[0][0])
+    self._lpips = apply if variables else None
+    self._detecting, self._measuring = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
+
+  def __enter__(self) -> 'Scorer':
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    for executor in (self._detecting, self._measuring):
+      executor.shutdown(cancel_futures=True)
+    if self._detector:
+      self._detector.__exit__(*error)
+
+  def run(self, pairs: Iterable[Pair], keep: Callable[[int, Pair, dict[str, float]], None] | None = None) -> Scores:
+    """Scores of all frames; `keep`, if given, is handed every frame's row, `Pair` (mouth region filled in) and values in order."""
+    return self._run(pairs, keep, False)[0]
+
+  def run_with_truth(self, pairs: Iterable[Pair], keep: Callable[[int, Pair, dict[str, float]], None] | None = None
+                     ) -> tuple[Scores, Scores]:
+    """`run`, and the scores of the true frames themselves: their sharpness and landmarks."""
+    return self._run(pairs, keep, True)
+
+  def _run(self, pairs, keep, with_truth):
+    waiting, rows, true_rows, seen = collections.deque(), [], [], []
+
+    def take():
+      faces, measured = waiting.popleft()
+      pair, values, true_values = measured.result()
+      if keep:
+        keep(len(rows), pair, values)
+      rows.append(values)
+      true_rows.append(true_values)
+      seen.append(faces.result())
+
+    for pair in pairs:
+      faces = self._detecting.submit(self._find, pair, with_truth)
+      waiting.append((faces, self._measuring.submit(self._measure, pair, faces, with_truth)))
+      if len(waiting) > MAX_WAITING:
+        take()
+    while waiting:
+      take()
+    stacked = lambda rows: {name: np.array([row[name] for row in rows]) for name in FRAME_METRICS}
+    found = lambda side: np.stack([faces[side] for faces in seen]) if self._detector and seen else None
+    return Scores(stacked(rows), found(0)), Scores(stacked(true_rows), found(1)) if with_truth else None
+
+  def _find(self, pair: Pair, with_truth: bool) -> list[np.ndarray]:
+    if not self._detector:
+      return []
+    return [self._landmarks(frame) for frame in ((pair.rgb, pair.true) if with_truth else (pair.rgb,))]
+
+  def _landmarks(self, frame: np.ndarray) -> np.ndarray:
+    faces = self._detector.faces(np.ascontiguousarray(frame))
+    if not len(faces):
+      return np.full((landmarks.schema.NUM_LANDMARKS, 2), np.nan, np.float32)
+    pixels = landmarks.to_pixels(faces, frame.shape[1], frame.shape[0])[..., :2]
+    return pixels[np.ptp(pixels, axis=1).max(-1).argmax()]  # the largest face
+
+  def _measure(self, pair: Pair, faces: concurrent.futures.Future, with_truth: bool
+               ) -> tuple[Pair, dict[str, float], dict[str, float]]:
+    """The pair with its mouth region, its values, and the true frame's."""
+    mask = pair.mask_mouth
+    if mask is None and self._detector and with_truth:
+      mask = mouth_rectangle(faces.result()[1], pair.true.shape[:2])
+    values, true_values = dict.fromkeys(FRAME_METRICS, np.nan), dict.fromkeys(FRAME_METRICS, np.nan)
+    mask = mask if mask is not None and mask.any() else None
+    values['psnr_img'] = image.psnr(pair.rgb, pair.true)
+    values['ssim_img'], values['ssim_lip'] = image.ssim(pair.rgb, pair.true, mask)
+    if mask is not None:
+      values['psnr_lip'] = image.psnr(pair.rgb, pair.true, mask)
+      _, values['seam_lip_ratio'] = seam.seam(pair.rgb, pair.true, mask)
+      crop = image.blocks_around(mask, cpbd.BLOCK)
+      sharpness = lambda rgb: cpbd.cpbd(cv2.cvtColor(np.ascontiguousarray(rgb[crop]), cv2.COLOR_RGB2GRAY))
+      values['cpbd_lip'] = sharpness(pair.rgb)
+      if with_truth:
+        true_values['cpbd_lip'] = sharpness(pair.true)
+      if self._lpips and min(pair.rgb[crop].shape[:2]) >= MIN_SIZE:
+        values['lpips_lip'] = float(self._lpips(pair.rgb[crop], pair.true[crop]))
+    if pair.window is not None:
+      top, left, height, width = pair.window
+      inside = np.zeros(pair.rgb.shape[:2], bool)
+      inside[top:top + height, left:left + width] = True
+      values['seam_levels'], values['seam_ratio'] = seam.seam(pair.rgb, pair.true, inside)
+      values['untouched_levels'] = seam.largest_change(pair.rgb, pair.true, ~inside)
+    return pair._replace(mask_mouth=mask), values, true_values
+
+
+def with_nulls(metrics: dict[str, float]) -> dict[str, float | None]:
+  """All `METRICS`, None for what is missing or nan."""
+  return {name: None if np.isnan(metrics.get(name, np.nan)) else metrics[name] for name in METRICS}
+
+
+def summary(scores: Scores, truth: Scores, runs: list[np.ndarray], fps: float) -> dict[str, float]:
+  """`FRAME_METRICS` (means over the frames that have them; untouched_levels is the largest) and `LANDMARK_METRICS`; nan where none.
+
+  runs: rows of consecutive frames of a clip each. fps: frames a second.
+  """
+  result = {}
+  for name, values in scores.values.items():
+    known = values[np.isfinite(values)]
+    pool = np.max if name == 'untouched_levels' else np.mean
+    result[name] = float(pool(known)) if len(known) else float('nan')
+  if scores.landmarks is None or truth.landmarks is None:
+    return result | dict.fromkeys(LANDMARK_METRICS, float('nan'))
+  jitter, true_jitter = (mouth_points.jitter(side.points(), runs) for side in (scores, truth))
+  return result | opening.agreement(scores.opening(), truth.opening(), runs, fps) | {
+      'lmd_px': mouth_points.lmd(scores.points(), truth.points()), 'jitter_px': jitter,
+      'jitter_ratio': jitter / true_jitter if true_jitter else float('nan')}

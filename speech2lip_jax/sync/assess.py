@@ -1,0 +1,98 @@
+"""Trains an expert on a part of a subject's frames and says how well it does on the others."""
+import json
+import pathlib
+import time
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from speech2lip_jax.common.files import write_text
+from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
+from speech2lip_jax.metrics import sync
+from speech2lip_jax.sync.expert import Expert, save_expert
+from speech2lip_jax.sync.scores import score_lips, subject_activity, sum_scores
+from speech2lip_jax.sync.train_expert import part_of, train_expert
+
+
+def offset_histogram(offsets: np.ndarray, title: str) -> np.ndarray:
+  """A picture [H, W, 3] uint8 of how many 1 s windows fit best at each offset, −15 … 15 frames."""
+  height, bar, left, base = 260, 18, 40, 210
+  picture = np.full((height, 2 * left + bar * (2 * sync.MAX_OFFSET + 1), 3), 255, np.uint8)
+  counts = np.bincount(offsets + sync.MAX_OFFSET, minlength=2 * sync.MAX_OFFSET + 1)
+  def write(text, x, y, size=0.4):
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, (40, 40, 40), 1, cv2.LINE_AA)
+  write(title, left, 22, 0.45)
+  for i, count in enumerate(counts):
+    x, offset = left + bar * i, i - sync.MAX_OFFSET
+    top = base - round(160 * count / max(counts.max(), 1))
+    colour = (60, 140, 60) if abs(offset) <= 1 else (180, 90, 60)
+    cv2.rectangle(picture, (x + 2, top), (x + bar - 3, base), colour, -1)
+    if offset % 5 == 0:
+      write(str(offset), x, base + 18)
+    if count:
+      write(str(count), x, top - 4, 0.35)
+  write('best offset of the speech, frames (40 ms)', left, base + 38)
+  return picture
+
+
+def judge(experts: list[tuple[Expert, np.ndarray]], subject: Subject) -> tuple[dict, np.ndarray, list[str]]:
+  """Scores the true lips of held-out frames, each expert on its own.
+
+  Returns:
+    Their `SyncScores.metrics` taken together and the number of windows; the best offsets; lines on clips whose own sound
+    is off by more than a frame.
+  """
+  scores, off = [], []
+  for expert, frame_ids in experts:
+    for rows in runs_of(subject, frame_ids):
+      ids = frame_ids[rows]
+      scores.append(score_lips(expert, subject, ids, subject.rgb_lip_canonical[ids], subject_activity(subject, ids)))
+      if len(scores[-1].distances) and abs(offset := sync.best_offset(scores[-1].distances.mean(0))) > 1:
+        off.append(f'{subject.meta.clips[subject.clip_of_frames(ids[:1])[0]].name} ({offset:+.1f})')
+  total = sum_scores(scores)
+  return total.metrics() | {'num_windows': len(total.distances)}, sync.best_offsets(total.distances), off
+
+
+def _blocks(subject: Subject, frame_ids: np.ndarray, count: int) -> list[np.ndarray]:
+  """The frames in `count` parts, by clip where the clips are many, by time otherwise."""
+  if len(subject.meta.clips) < MIN_CLIPS_TO_SPLIT_BY_CLIP:
+    return np.array_split(frame_ids, count)
+  clips = subject.clip_of_frames(frame_ids)
+  return [frame_ids[np.isin(clips, part)] for part in np.array_split(np.unique(clips), count)]
+
+
+def describe(scores: dict, off: list[str]) -> str:
+  """The scores in words."""
+  share = lambda name: f'{100 * scores[name]:.1f} %'
+  text = (f'held out: {share("sync_within_one")} of {scores["num_windows"]} 1 s windows fit best at 0 ± 1 frame '
+          f'of ± {sync.MAX_OFFSET} (at least half speech: {share("sync_within_one_speech")} of {scores["num_speech_windows"]}), '
+          f'acc5 {scores["sync_acc5"]:.3f}, conf0 {scores["sync_conf0"]:.3f}')
+  if off:
+    text += f'\nclips whose own sound is off by more than a frame (frames the speech is late): {", ".join(off)}'
+  return text
+
+
+def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path, folds: int) -> None:
+  """Trains on the training part, scores the test part, and writes the expert, scores.json and offsets.png into `workdir`.
+
+  With `folds`, every block of all frames is scored by an expert trained on the others, and no expert is written.
+  """
+  started = time.perf_counter()
+  split = split_frames(subject, config.data)
+  if folds:
+    blocks = _blocks(subject, np.sort(np.concatenate(split)), folds)
+    pairs = [(np.concatenate(blocks[:i] + blocks[i + 1:]), held) for i, held in enumerate(blocks)]
+  else:
+    pairs = [(part_of(subject, split.train, config.data.part), split.test)]
+  experts = [(train_expert(subject, ids, config), held) for ids, held in pairs]
+  seconds = time.perf_counter() - started
+  scores, offsets, off = judge(experts, subject)
+  text = describe(scores, off)
+  workdir.mkdir(parents=True, exist_ok=True)
+  write_text(workdir / 'scores.json', json.dumps(scores | {'train_s': round(seconds, 1)}, indent=1) + '\n')
+  title = f'{subject.folder.name}: {100 * scores["sync_within_one"]:.1f} % of {len(offsets)} windows within a frame'
+  cv2.imwrite(str(workdir / 'offsets.png'), offset_histogram(offsets, title))
+  if not folds:
+    save_expert(workdir, experts[0][0], {'subject': subject.folder.name, 'config': json.loads(config.to_json_best_effort())})
+  print(f'{text}\n{workdir}: trained in {seconds:.0f} s on {len(pairs[0][0])} frames; offsets.png, scores.json')

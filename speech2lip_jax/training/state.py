@@ -1,0 +1,49 @@
+"""The state of training, its optimizer, and the first state."""
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from speech2lip_jax.data import schema
+from speech2lip_jax.gamem.subject import SubjectConstants
+from speech2lip_jax.models.speech2lip import Speech2Lip
+
+
+class TrainState(NamedTuple):
+  """All that training changes. step: int32 scalar, steps already taken. ema_params: the weights to render with."""
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  ema_params: Any
+
+
+def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """AdamW on clipped gradients, and its learning rate: a linear warm-up, then a cosine to 0 at num_steps."""
+  warmup = min(train_config.warmup_steps, train_config.num_steps - 1)
+  schedule = optax.warmup_cosine_decay_schedule(train_config.learning_rate / max(warmup, 1), train_config.learning_rate,
+                                                warmup, train_config.num_steps)
+  is_network = lambda params: {name: name != 'canonical_depth' for name in params}  # D_c is fixed when training begins
+  optimizer = optax.chain(optax.clip_by_global_norm(train_config.clip_norm),
+                          optax.adamw(schedule, weight_decay=train_config.weight_decay, mask=is_network))
+  return optimizer, schedule
+
+
+def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict,
+                     num_channels: int = schema.NUM_MEL_BANDS) -> dict[str, Any]:
+  """Initial {'params', 'batch_stats'}, a function of config.seed; num_channels: of the speech features."""
+  audio_feat = jnp.zeros((1, config.audio.window_steps, num_channels))
+  return model.clone(axis_name=None).init(jax.random.key(config.seed), audio_feat, constants, method='initialise')
+
+
+def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,
+                 config: ConfigDict, num_channels: int = schema.NUM_MEL_BANDS) -> TrainState:
+  """The state at step 0, a function of config.seed; num_channels: of the speech features."""
+  @jax.jit
+  def create(constants):
+    variables = create_variables(model, constants, config, num_channels)
+    params = variables['params']
+    return TrainState(jnp.int32(0), params, variables['batch_stats'], optimizer.init(params), jax.tree.map(jnp.copy, params))
+  return create(constants)
