@@ -17,6 +17,7 @@ from speech2lip_jax.configs import default
 from speech2lip_jax.data.dataset import evenly_spaced, load_subject, split_frames
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.depth import CanonicalDepth
+from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.gamem.subject import subject_constants, subject_geometry
 
 _SUBJECT = flags.DEFINE_string('subject', None, 'Subject folder.', required=True)
@@ -37,15 +38,15 @@ def main(argv):
   del argv
   subject, config = load_subject(_SUBJECT.value), default.get_config()
   split = split_frames(subject, config.data)
-  geometry, constants = subject_geometry(subject, config), subject_constants(subject, split.train)
+  gamem, constants = gamem_of(subject_geometry(subject, config), config), subject_constants(subject, split.train)
   started = time.perf_counter()
-  nodes = learn_depth.learn(subject, split.train, constants, geometry, config.depth)
+  nodes = learn_depth.learn(gamem, subject, split.train, constants, config.depth)
   seconds = time.perf_counter() - started
   learned = np.asarray(CanonicalDepth(config.depth.cell).apply(
       {'params': {'log_correction': jnp.asarray(nodes)}}, constants.depth_tracked, constants.outside_face))
   test = evenly_spaced(split.test, NUM_FRAMES)
   frames, poses = subject.frames[test], subject.observed_from_canonical[test]
-  errors = [255 * learn_depth.photometric_error(depth, geometry, constants, frames, poses)
+  errors = [255 * learn_depth.photometric_error(gamem, depth, constants, frames, poses)
             for depth in (constants.depth_tracked, learned)]
   print(f'held-out photometric error over {len(test)} frames: tracked depth {errors[0]:.2f}, learned {errors[1]:.2f} (of 255); '
         f'learned in {seconds:.0f} s')

@@ -94,21 +94,21 @@ def main():
       faces = detector.faces(frame)
       return lip_opening(landmarks.to_pixels(faces[0], frame.shape[1], frame.shape[0])) if len(faces) else np.nan
 
-    def rendered(ids, codes):
-      frames = [prediction.rgb_face for prediction in trained.predictor.from_codes(ids, codes)]
+    def rendered(ids, mouths):
+      frames = [prediction.rgb_face for prediction in trained.predictor.from_mouths(ids, mouths)]
       opening = np.array([opening_of(frame) for frame in frames])
       known = np.isfinite(opening)
       return frames, np.interp(np.arange(len(opening)), np.flatnonzero(known), opening[known])
 
-    def flicker(ids, codes, count=100):
-      frames = [p.rgb_face for p in trained.predictor.from_codes(np.full(count, ids[0]), silence.Codes(
-          codes.speech[-count:], codes.rest[-count:], codes.detail))]
+    def flicker(ids, mouths, count=100):
+      frames = [p.rgb_face for p in trained.predictor.from_mouths(np.full(count, ids[0]), silence.Mouths(
+          mouths.audio_embedding[-count:], mouths.rest[-count:], mouths.residual))]
       change = np.abs(np.diff(np.asarray(frames, np.float32), axis=0)).mean((0, 3))
       return change[change > 0].mean() if change.any() else 0.0
 
     numbers = lambda x: f'{x.mean():.4f} ± {x.std():.4f}'
     print('| sound | opening, spoken | energy | opening, silent | flicker, silent |\n|---|---|---|---|---|')
-    _, opening = rendered(test, trained.subject_codes(test))
+    _, opening = rendered(test, trained.subject_mouths(test))
     _, sound = wavfile.read(subject.folder / 'audio.wav', mmap=True)
     level = loudness(sound, subject.meta.num_frames)[test]
     runs = [rows for rows in runs_of(subject, test) if len(rows) > 4 * MAX_LAG]
@@ -119,19 +119,19 @@ def main():
       spoken = len(mono) // schema.SAMPLES_PER_FRAME
       mono = np.concatenate([mono, np.zeros(SILENT_FRAMES * schema.SAMPLES_PER_FRAME, np.int16)])
       ids = film.background_frames(subject, spoken + SILENT_FRAMES, None)
-      codes = trained.sound_codes(mono, len(ids))
-      frames, opening = rendered(ids, codes)
+      mouths = trained.sound_mouths(mono, len(ids))
+      frames, opening = rendered(ids, mouths)
       level = loudness(mono, len(ids))
       contact_sheet(frames, level, arguments.out / f'{path.stem}.png')
       silent = opening[spoken + schema.FPS:]
       print(f'| {path.stem} | {numbers(opening[:spoken])} | {follows(opening[:spoken], level[:spoken]):.2f} | {numbers(silent)} | '
-            f'{flicker(ids, codes):.3f} |', flush=True)
+            f'{flicker(ids, mouths):.3f} |', flush=True)
     num_samples = SILENT_FRAMES * schema.SAMPLES_PER_FRAME
     for name, mono in (('digital silence', np.zeros(num_samples, np.int16)), ('room noise', room_noise(num_samples, -50))):
       ids = film.background_frames(subject, SILENT_FRAMES, None)
-      codes = trained.sound_codes(mono, len(ids))
-      _, opening = rendered(ids, codes)
-      print(f'| {name} | | | {numbers(opening)} | {flicker(ids, codes):.3f} |', flush=True)
+      mouths = trained.sound_mouths(mono, len(ids))
+      _, opening = rendered(ids, mouths)
+      print(f'| {name} | | | {numbers(opening)} | {flicker(ids, mouths):.3f} |', flush=True)
 
 
 if __name__ == '__main__':

@@ -50,12 +50,12 @@ def main():
     if len(runs) == 1:
       half = len(runs[0]) // 2
       runs = [runs[0][:half], runs[0][half:2 * half]]
-    codes = trained.subject_codes(test).speech
+    audio_embedding = trained.subject_mouths(test).audio_embedding
     for shift, name in ((0, 'own'), (1, 'other')):
       speech, frames = pairs_of_rows(runs, shift)
       for with_blend_net in (False, True):
         judge = LipJudge(expert, subject, test[frames])
-        predictions = predictor.from_codes(test[frames], predictor.speech_only(codes[speech]), with_blend_net)
+        predictions = predictor.from_mouths(test[frames], predictor.mouths_of(audio_embedding[speech]), with_blend_net)
         lips = np.stack([judge.view(row, prediction.rgb_face) for row, prediction in enumerate(predictions)])
         own, theirs = (score_lips(expert, subject, test[rows], lips, subject_activity(subject, test[rows])).metrics()
                        for rows in (speech, frames))

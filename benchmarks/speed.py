@@ -1,7 +1,7 @@
 """How long do rendering and training take, how near is that to what the machine can do, and how much memory?
 
     python benchmarks/speed.py                     # all parts at the paper's size: 500×500, lip box 80×120
-    python benchmarks/speed.py --against torch     # the same networks, and the reference program's work, in PyTorch beside it
+    python benchmarks/speed.py --against torch     # the same networks, and the released program's work, in PyTorch beside it
     python benchmarks/speed.py --parts render,step --size 256 --json speed.json
     python benchmarks/speed.py --parts growth      # time against frame size, lip box, batch and length of the video
 
@@ -11,7 +11,7 @@ the one of a 4096² float32 matrix product in the same process.
 
   render        a frame's lips painted, carried and blended, in batches of 1 and 8 (accelerators: also 64)
   film          frames a second of `speech2lip render`, encoding included
-  step          a training step of one frame with all its losses but sync, as the reference program trains, without and with LPIPS
+  step          a training step of one frame with all its losses but sync, as the released program trains, without and with LPIPS
   sync          the same and a window of 5 frames with the sync loss
   batch         step, per frame, in batches of 1, 2, 4 and 8 frames; the largest config.train.batch_size that fits
   recipe        the steps of configs/default.py in its phases: 64 frames, 4 of them composed, 8 windows
@@ -140,7 +140,7 @@ class Bench:
     from speech2lip_jax.training import step as train_step
     expert = self.expert() if 'sync' in phase else None
     batch = shard(self.batches(expert).batch(0, with_frames='blend' in phase, with_sync=expert is not None))
-    step = train_step.make_train_step(self.model, self.optimizer, self.config, phase)
+    step = train_step.make_train_step(self.model, self.optimizer, self.config)
     state, *others = replicate((self.state, self.resident(), self.constants, train_step.Frozen(expert, lpips)))
     return step, state, batch, others
 
@@ -183,12 +183,12 @@ def render_gflop(bench):
 
 
 def render_rows(bench, batch_sizes, trace=None):
-  """Host frames in, host frames out; speech codes as they are."""
+  """Host frames in, host frames out; audio embeddings as they are."""
   rows = []
   for size in batch_sizes:
     predictor, ids = bench.predictor(size), np.resize(bench.split.train, max(4, 2 * size))
-    codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
-    render = lambda: np.stack([p.rgb_face for p in predictor.from_codes(ids, codes)])  # noqa: B023
+    mouths = predictor.mouths_of(predictor.audio_embeddings(bench.features.subject_windows(ids)))
+    render = lambda: np.stack([p.rgb_face for p in predictor.from_mouths(ids, mouths)])  # noqa: B023
     seconds = median_seconds(render, trace=trace) / len(ids)
     rows.append(Row(f'render, batches of {size}', seconds, render_gflop(bench)))
   return rows
@@ -204,11 +204,11 @@ def measure_film(folder):
   from speech2lip_jax.rendering import silence
   bench = Bench(folder)
   ids, predictor = np.resize(bench.split.train, 200), bench.predictor(8)
-  codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
+  mouths = predictor.mouths_of(predictor.audio_embeddings(bench.features.subject_windows(ids)))
   trained = type('Run', (), {'subject': bench.subject, 'predictor': predictor})
 
   def film(count):
-    some = silence.Codes(codes.speech[:count], codes.rest[:count], codes.detail)
+    some = silence.Mouths(mouths.audio_embedding[:count], mouths.rest[:count], mouths.residual)
     sound = np.zeros((1, count * 640), np.int16)
     film_module.write_video(trained, ids[:count], some, str(folder / 'film.mp4'), sound, 16000)
   film(16)
@@ -409,7 +409,7 @@ def measure_converge(subject):
 
 
 def measure_torch(folder):
-  """Our networks in PyTorch at the subject's shapes, and the reference program's work at the frame's size."""
+  """Our networks in PyTorch at the subject's shapes, and the released program's work at the frame's size."""
   import torch
 
   from benchmarks import torch_twin
@@ -420,14 +420,14 @@ def measure_torch(folder):
   ours = torch_twin.Ours(bench.model.geometry.window, box, bench.config.blend.width)
   released = torch_twin.Released(meta.height, box)
   predictor, ids = bench.predictor(1), bench.split.train[:6]
-  codes = predictor.speech_only(predictor.codes(bench.features.subject_windows(ids)))
+  mouths = predictor.mouths_of(predictor.audio_embeddings(bench.features.subject_windows(ids)))
 
   pairs = {
-      'render': (lambda: [p.rgb_face for p in predictor.from_codes(ids, codes)], len(ids), ours.render, released.render),
+      'render': (lambda: [p.rgb_face for p in predictor.from_mouths(ids, mouths)], len(ids), ours.render, released.render),
       'step': (_repeated_step(bench), 1, ours.step, released.step)}
   rows = []
   for name, (jax_work, count, twin_work, released_work) in pairs.items():
-    seconds = {'ours, JAX': [], 'ours, PyTorch': [], 'reference program, PyTorch': []}
+    seconds = {'ours, JAX': [], 'ours, PyTorch': [], 'released program, PyTorch': []}
     works = dict(zip(seconds, ((jax_work, count), (twin_work, 1), (released_work, 1)), strict=True))
     for work, _ in works.values():
       work()

@@ -1,4 +1,4 @@
-"""The networks of this project and of the reference program, plainly written in PyTorch, for `speed.py --against torch`.
+"""The networks of this project and of the released program, plainly written in PyTorch, for `speed.py --against torch`.
 
 Weights are random: only times are asked. Images are NCHW, as PyTorch's convolutions like them. `render_*` and `step_*` make a
 function without arguments that does the work of one frame.
@@ -32,7 +32,7 @@ class BlendNet(nn.Module):
 
 
 class AudioNet(nn.Module):
-  """Four strided convolutions and two dense layers (reference program)."""
+  """Four strided convolutions and two dense layers (released program)."""
 
   def __init__(self, num_channels):
     super().__init__()
@@ -48,7 +48,7 @@ class AudioNet(nn.Module):
 
 
 class LipField(nn.Module):
-  """The reference program's network of place, speech and time: 8 layers of 256, the input again after the 5th."""
+  """The released program's network of place, speech and time: 8 layers of 256, the input again after the 5th."""
 
   def __init__(self, width=256, depth=8, skip_after=5):
     super().__init__()
@@ -108,7 +108,7 @@ def _paste(rgb_lip, frame, coords, box):
 
 
 class Released:
-  """The reference program's work at `size`, lip box `box`: whole-frame Blend-Net, coordinates of the frame at hand."""
+  """The released program's work at `size`, lip box `box`: whole-frame Blend-Net, coordinates of the frame at hand."""
 
   def __init__(self, size, box):
     self.audio, self.field, self.blend, self.alex = AudioNet(29), LipField(), BlendNet(64, True), Alex()

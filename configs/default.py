@@ -24,15 +24,15 @@ def get_config() -> ConfigDict:
   config.audio.features = 'mel'  # or a .npy computed elsewhere, or 'hf:FOLDER_OR_NAME', a speech encoder (data/features.py)
   config.audio.features_rate = 0.0  # steps a second of a .npy of steps [M, C]; 0: it holds windows [N, T, C], one a frame
   config.audio.window_steps = 32  # steps centred on the frame (mel: 80 a second; encoders: 50, where 16 fit); 16, 32 or 64
-  config.audio.num_features = 64  # length of the speech code a
+  config.audio.num_features = 64  # length of the audio embedding a
   config.audio.noise_std = 0.5  # std of Gaussian noise on the features in training; mel has range −4 … 4, std 1.2, others std 1
   config.audio.normalise = True  # mel less its recording's mean spectrum: microphone and room go; others to mean 0, std 1
-  config.audio.network = 'residual'  # or 'strided', AudioNet of the reference program
+  config.audio.network = 'residual'  # or 'strided', AudioNet of the released program
   config.audio.voice_fraction = 0.5  # of the windows in training sound like another voice, by the next three (mel only)
   config.audio.voice_warp = 0.15  # largest shift of their frequencies, log scale: other vocal tracts
   config.audio.voice_tilt_std = 0.3  # std of a smooth equaliser of 5 knots on them, mel units: other voices and microphones
   config.audio.voice_gain_std = 0.3  # std of a constant added to them, mel units: loudness
-  config.audio.smoothing = 0.5  # std of a Gaussian over the speech codes of neighbouring frames in rendering, frames; 0 … 10
+  config.audio.smoothing = 0.5  # std of a Gaussian over the audio embeddings of neighbouring frames in rendering, frames; 0 … 10
 
   config.silence = ConfigDict()
   config.silence.close = True  # where nobody speaks, the rendered mouth is the subject's own closed one, still
@@ -43,8 +43,8 @@ def get_config() -> ConfigDict:
   config.field = ConfigDict()
   config.field.kind = 'product'  # Σ g(x) h(a, t), asked once for all frames; or 'reference', one network of x, a and t;
   # or 'decoder', no implicit function but convolutions that make the whole lip image, at its own pixels only
-  config.field.width = 128  # units of a hidden layer; the reference program has 256
-  config.field.depth = 4  # hidden layers; the reference program has 8
+  config.field.width = 128  # units of a hidden layer; the released program has 256
+  config.field.depth = 4  # hidden layers; the released program has 8
   config.field.rank = 64  # products of kind 'product'
   config.field.skip_after = 5  # of kind 'reference': the input is fed in again after this layer
   config.field.use_time = False  # frame index as input: memorises, costs held-out PSNR
@@ -58,8 +58,8 @@ def get_config() -> ConfigDict:
   config.compose.num_inverse_steps = 8  # fixed-point steps of C2O
 
   config.blend = ConfigDict()
-  config.blend.width = 16  # channels at full size, twice as many below; the reference program has 64
-  config.blend.align_corners = False  # doubling keeps the ends (reference program): then the window's rim matters everywhere
+  config.blend.width = 16  # channels at full size, twice as many below; the released program has 64
+  config.blend.align_corners = False  # doubling keeps the ends (released program): then the window's rim matters everywhere
   config.blend.residual = True  # Blend-Net predicts what to add to its input [P]; False: the image itself
   config.blend.context = 0.08  # margin of its window around the lips, of the frame's width
   config.blend.hole_fraction = 0.5  # of the windows in training have black holes, for Blend-Net to fill them at new poses

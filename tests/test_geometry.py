@@ -221,7 +221,7 @@ def test_the_grown_lip_rectangle_is_clipped_at_the_image_border(top, left):
   face, frame = np.full((_HEIGHT, _WIDTH, 3), 0.5, np.float32), np.zeros((_HEIGHT, _WIDTH, 3), np.float32)
   mask = np.zeros_like(face)
   grid = sampling.grid_from_pixels(_pixels(), _HEIGHT, _WIDTH)
-  _, merged = released_warp.reference_merge(lips, face, frame, mask, grid, (top, left), 0, 5)
+  _, merged = released_warp.merge(lips, face, frame, mask, grid, (top, left), 0, 5)
   rows, columns = np.nonzero(np.asarray(merged)[..., 0] > 0.25)
   assert rows.min() == max(top - 5, 0) and rows.max() == min(top + 24 + 10, _HEIGHT) - 1
   assert columns.min() == max(left - 5, 0) and columns.max() == min(left + 28 + 5, _WIDTH) - 1

@@ -1,4 +1,4 @@
-"""Parity with the reference program: Blend-Net, its running statistics, and the recon of the whole composition."""
+"""Parity with the released program: Blend-Net, its running statistics, and the recon of the whole composition."""
 import functools
 
 import jax

@@ -1,4 +1,4 @@
-"""Parity with the reference program: codes of place and time, AudioNet, lip field, continuous sampling."""
+"""Parity with the released program: codes of place and time, AudioNet, lip field, continuous sampling."""
 import functools
 
 import jax
@@ -30,7 +30,7 @@ def test_time_code_matches_the_golden_entry_by_entry():
   np.testing.assert_allclose(encoding.encode_time(golden['time']), golden['time_out'], rtol=0, atol=goldens.FIELD_ATOL)
 
 
-def test_time_code_of_a_batch_begins_with_what_the_reference_program_gives_the_whole_batch():
+def test_time_code_of_a_batch_begins_with_what_the_released_program_gives_the_whole_batch():
   golden = goldens.load('embeddings')
   code = encoding.encode_time(golden['time_multi_in'].ravel())
   np.testing.assert_allclose(code[0], golden['time_multi_out'], rtol=0, atol=goldens.FIELD_ATOL)

@@ -1,9 +1,10 @@
-"""Parity with the reference program: poses, sampling, depth warp, composition."""
+"""Parity with the released program: poses, sampling, depth warp, composition."""
 import jax
 import numpy as np
 import pytest
 
 from speech2lip_jax.ops import camera, sampling
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.released import warp as released_warp
 from speech2lip_jax.training import losses
 from tests import goldens
@@ -20,7 +21,7 @@ def test_tracker_poses_match_the_golden():
   canonical = released_warp.observed_from_head_of_tracker(golden['canonical_euler'], golden['canonical_trans'])
   _close(observed, golden['camera'])
   _close(canonical, golden['camera_canonical'])
-  observed_from_canonical = camera.relative_pose(observed, canonical)
+  observed_from_canonical = relative_pose(observed, canonical)
   for name in ('rel_pose', 'can2obs'):
     _close(observed_from_canonical, golden[name], name)
   for name in ('rel_pose_inverse', 'obs2can'):
@@ -43,10 +44,10 @@ def test_reference_warp_and_its_depth_gradient_match_the_golden(which):
   mask = golden['mask_head'][0] * (1 - golden['mask_face'][0])
 
   def loss(depth):
-    warped = released_warp.reference_warp(image, depth, transform, focal)
+    warped = released_warp.warp(image, depth, transform, focal)
     return losses.masked_mean_squared_error(warped, golden['target'][0], mask), warped
 
-  grid, z = released_warp.reference_pixel_coords(golden['depth'], transform, focal)
+  grid, z = released_warp.pixel_coords(golden['depth'], transform, focal)
   (value, warped), gradient = jax.value_and_grad(loss, has_aux=True)(golden['depth'])
   _close(grid, golden[f'{which}.pix_coords'][0], 'pix_coords')
   _close(z, golden[f'{which}.z'][0, 0], 'z')
@@ -58,7 +59,7 @@ def test_reference_warp_and_its_depth_gradient_match_the_golden(which):
 def merge_golden(golden, offset_px=0, expand_divisor=5, rgb_lip=None, **augmentation):
   """`reference_merge` of the batch-1 arrays that merge.npz and gradients.npz share."""
   left, top = golden['lefttop_xy'].astype(int).tolist()
-  return released_warp.reference_merge(
+  return released_warp.merge(
       golden['rgb_lip'][0] if rgb_lip is None else rgb_lip, golden['rgb_face_canonical'][0], golden['rgb_gt'][0],
       golden['mask_lip'][0], golden['coord'][0], (top, left), offset_px, expand_divisor, **augmentation)
 

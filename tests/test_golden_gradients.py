@@ -1,4 +1,4 @@
-"""Parity with the reference program: gradients through lip field, composition and Blend-Net, and one Adam step.
+"""Parity with the released program: gradients through lip field, composition and Blend-Net, and one Adam step.
 
 A gradient jumps where a ReLU or a max-pool changes sides. With batch statistics a few of Blend-Net's millions of
 activations lie within a float32 rounding of that, so two correct programs disagree there; in set A float64 is as far

@@ -1,4 +1,4 @@
-"""Parity with the reference program: log-mel and the expert's windows."""
+"""Parity with the released program: log-mel and the expert's windows."""
 import numpy as np
 import pytest
 

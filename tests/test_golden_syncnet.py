@@ -1,4 +1,4 @@
-"""Parity of SyncNet with the reference program: embeddings, their cosine, the losses of a fitting and an unfitting pair."""
+"""Parity of SyncNet with the released program: embeddings, their cosine, the losses of a fitting and an unfitting pair."""
 import functools
 
 import jax

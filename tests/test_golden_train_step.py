@@ -1,4 +1,4 @@
-"""Parity with the reference program: its whole training step, before the sync loss and with it.
+"""Parity with the released program: its whole training step, before the sync loss and with it.
 
 Gradients jump where a ReLU or a bilinear cell changes sides: `tests.test_golden_gradients` says why, and how the jump is
 measured. Here the noise is on the frame, the canonical face (3e-7) and the pose (5e-6: a few roundings of a distance of 7).
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from speech2lip_jax.configs import reference as reference_config
-from speech2lip_jax.ops import camera
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.released import step as released_step
 from speech2lip_jax.released import torch_weights
 from speech2lip_jax.released import warp as released_warp
@@ -34,7 +34,7 @@ def _sample_and_window():
       mask_head=golden['mask_head_3DMM_canonical'][0], mask_face=golden['mask_face_3DMM_canonical'][0],
       audio_feat=golden['audio'][0], frame_id=golden['index'][0], num_frames=golden['total_frame'][0],
       lip_top_left=np.array([golden['lip_lefttop_y'][0], golden['lip_lefttop_x'][0]], np.int32),
-      observed_from_canonical=np.asarray(camera.relative_pose(observed, canonical)), focal=goldens.load('warping')['focal'])
+      observed_from_canonical=relative_pose(observed, canonical).astype(np.float32), focal=goldens.load('warping')['focal'])
   window = released_step.SyncWindow(
       audio_feat=golden['audio_window'][0], grid=golden['coord_window'][0], mel=golden['mel'][0, 0].T,
       face_box=golden['canonical_face_bbox'][0, :4].astype(np.int32),

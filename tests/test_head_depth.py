@@ -1,4 +1,6 @@
 """Head depth is found again from how the head's pixels move."""
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from speech2lip_jax.configs import default
 from speech2lip_jax.data.dataset import load_subject, split_frames
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.depth import CanonicalDepth, node_weights
+from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.gamem.subject import subject_constants, subject_geometry
 from tests.toy_subject import write_toy_subject
 
@@ -19,7 +22,7 @@ def scene(tmp_path_factory):
   split = split_frames(subject, config.data)
   true = subject_constants(subject, split.train)
   wrong = true._replace(depth_tracked=true.depth_tracked * (1 + 0.08 * true.outside_face))
-  return subject, split, subject_geometry(subject, config), config, true, wrong
+  return subject, split, gamem_of(subject_geometry(subject, config), config), config, true, wrong
 
 
 def _depth(nodes, constants, config):
@@ -29,22 +32,22 @@ def _depth(nodes, constants, config):
 
 
 def test_a_wrong_depth_outside_the_face_is_learned_and_the_face_is_kept(scene):
-  subject, split, geometry, config, true, wrong = scene
-  nodes = learn_depth.learn(subject, split.train, wrong, geometry, config.depth, show_progress=False)
+  subject, split, gamem, config, true, wrong = scene
+  nodes = learn_depth.learn(gamem, subject, split.train, wrong, config.depth, show_progress=False)
   learned = _depth(nodes, wrong, config)
   head = (true.mask_head_only > 0) & (true.outside_face > 0.5)
   error = lambda depth: np.abs(depth / true.depth_tracked - 1)[head].mean()
   assert error(learned) < 0.4 * error(wrong.depth_tracked)
   np.testing.assert_array_equal(learned[true.outside_face == 0], wrong.depth_tracked[true.outside_face == 0])
   held_out = (subject.frames[split.test], subject.observed_from_canonical[split.test])
-  photometric = lambda depth: learn_depth.photometric_error(depth, geometry, wrong, *held_out)
+  photometric = lambda depth: learn_depth.photometric_error(gamem, depth, wrong, *held_out)
   assert photometric(learned) < 0.7 * photometric(wrong.depth_tracked)
 
 
 def test_a_head_that_never_turns_keeps_its_tracked_depth(scene):
-  subject, split, geometry, config, _, wrong = scene
+  subject, split, gamem, config, _, wrong = scene
   still = np.repeat(subject.observed_from_head[:1], len(subject.frames), axis=0)
-  nodes = learn_depth.learn(type(subject)(**(vars(subject) | {'observed_from_head': still})), split.train, wrong, geometry,
+  nodes = learn_depth.learn(gamem, dataclasses.replace(subject, observed_from_head=still), split.train, wrong,
                            config.depth, show_progress=False)
   np.testing.assert_allclose(nodes, 0, atol=1e-6)
 

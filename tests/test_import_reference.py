@@ -147,7 +147,7 @@ def test_an_imported_network_hears_the_features_as_they_are(dataset, workdir):
   np.testing.assert_array_equal(trained.features.subject_windows(np.array([3, 7])), np.load(dataset / 'aud.npy')[[3, 7]])
 
 
-def test_the_rendered_mouth_is_the_reference_composition(subject, dataset, checkpoint, workdir):
+def test_the_rendered_mouth_is_the_released_composition(subject, dataset, checkpoint, workdir):
   trained = trained_run.load_trained(str(workdir), batch_size=1)
   networks = import_workdir.load_networks(checkpoint)
   assert trained.step == networks.step == 1234 and trained.config.field.width == networks.width
@@ -164,7 +164,7 @@ def test_the_rendered_mouth_is_the_reference_composition(subject, dataset, check
 
   rendered = trained.predictor.from_lips(ids, lambda rows: lips[rows])
   for frame, rgb_lip, picture in zip(ids, lips, rendered, strict=True):
-    _, merged = released_warp.reference_merge(rgb_lip, subject.frames[0] / 255.0, subject.frames[frame] / 255.0,
+    _, merged = released_warp.merge(rgb_lip, subject.frames[0] / 255.0, subject.frames[frame] / 255.0,
                                         lip_mask()[..., None], np.load(dataset / f'coords/{frame}.npy'), (BOX.top, BOX.left),
                                         0, None)
     expected = np.round(np.clip(np.asarray(merged), 0, 1) * 255).astype(np.uint8)
@@ -278,7 +278,7 @@ def test_a_checkpoint_alone_gives_its_weights_and_a_used_folder_is_refused(check
 
 
 @pytest.mark.slow
-def test_the_reference_recipe_trains(subject, tmp_path):
+def test_the_released_recipe_trains(subject, tmp_path):
   config = reference_config.get_config().unlock()
   config.data.path, config.field.width = str(subject.folder), 32
   config.data.num_val_frames = 2

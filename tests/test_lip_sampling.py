@@ -40,13 +40,13 @@ class Toy:
     random = lambda shape: (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]) or 1)).astype(np.float32)
     self.variables = jax.tree.map(lambda x: random(x.shape), shapes)
     self.variables['params']['canonical_depth'] = jax.tree.map(np.zeros_like, self.variables['params']['canonical_depth'])
-    self.code = jax.random.normal(jax.random.key(1), (1, config.audio.num_features))
+    self.audio_embedding = jax.random.normal(jax.random.key(1), (1, config.audio.num_features))
     self.frames = subject.frames[:1] / np.float32(255)
 
-  def composed(self, variables, pose, constants, detail=None):
+  def composed(self, variables, pose, constants, residual=None):
     """`render` without Blend-Net."""
-    return self.model.apply(variables, self.code, jnp.zeros(1, jnp.int32), self.frames, pose, constants, detail=detail,
-                            method='render')[0]
+    return self.model.apply(variables, self.audio_embedding, jnp.zeros(1, jnp.int32), self.frames, pose, constants,
+                            residual=residual, method='render')[0]
 
 
 def head_turned(yaw, pitch):
@@ -68,8 +68,8 @@ def direct(subject):
 
 def test_at_the_canonical_pose_the_field_asked_directly_gives_what_is_painted(subject, grid, direct):
   box = subject.meta.lip_box
-  detail = 0.1 * np.random.default_rng(0).normal(size=(1, box.height, box.width, 3)).astype(np.float32)
-  painted, asked = (jax.jit(toy.composed)(toy.variables, head_turned(0.0, 0.0), toy.constants, detail) for toy in (grid, direct))
+  residual = 0.1 * np.random.default_rng(0).normal(size=(1, box.height, box.width, 3)).astype(np.float32)
+  painted, asked = (jax.jit(toy.composed)(toy.variables, head_turned(0.0, 0.0), toy.constants, residual) for toy in (grid, direct))
   np.testing.assert_allclose(asked.merged, painted.merged, atol=2e-3)  # C2O leaves a pixel's centre by rounding; the field is steep
   assert np.abs(painted.merged - painted.observed).max() > 0.1
 
@@ -94,7 +94,8 @@ def test_the_frame_alone_teaches_every_weight_of_a_field_that_is_asked_directly(
 def test_the_decoder_is_painted_with_and_carried_like_the_field(subject):
   toy = Toy(subject, field__kind='decoder')
   pixels = np.array([0, 7, 23])
-  paint = lambda method, *arguments: toy.model.apply(toy.variables, toy.code, jnp.zeros(1, jnp.int32), *arguments, method=method)
+  paint = lambda method, *arguments: toy.model.apply(
+      toy.variables, toy.audio_embedding, jnp.zeros(1, jnp.int32), *arguments, method=method)
   whole, some = paint('paint', toy.constants), paint('paint_pixels', pixels, toy.constants)
   np.testing.assert_array_equal(whole.reshape(1, -1, 3)[:, pixels], some)
   composition = jax.jit(toy.composed)(toy.variables, head_turned(0.1, 0.05), toy.constants)

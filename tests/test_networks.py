@@ -61,7 +61,7 @@ def test_ensemble_weights_sum_to_one_even_where_all_four_points_fall_on_a_corner
   np.testing.assert_allclose(constant, 0.7, rtol=1e-6)
 
 
-def test_parameter_counts_are_those_of_the_reference_program():
+def test_parameter_counts_are_those_of_the_released_program():
   count = lambda variables: sum(array.size for array in jax.tree.leaves(variables['params']))
   field = jax.eval_shape(lip_field.LipField(use_time=True).init, jax.random.key(0), *_field_inputs())
   blend = jax.eval_shape(blend_net.BlendNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -60,15 +60,16 @@ def test_closed_frames_are_the_most_closed_that_look_alike(subject):
 
 
 def test_in_silence_the_mouth_is_the_closed_one_and_still(trained, subject):
-  codes = trained.sound_codes(np.zeros(640 * 24, np.int16), 24)
-  assert (codes.rest == 1).all() and np.ptp(codes.speech, axis=0).max() == 0
+  mouths = trained.sound_mouths(np.zeros(640 * 24, np.int16), 24)
+  assert (mouths.rest == 1).all() and np.ptp(mouths.audio_embedding, axis=0).max() == 0
   ids = np.full(24, 5)
-  pictures = [prediction.rgb_face for prediction in trained.predictor.from_codes(ids, codes)]
+  pictures = [prediction.rgb_face for prediction in trained.predictor.from_mouths(ids, mouths)]
   assert all((picture == pictures[0]).all() for picture in pictures)
   closed = silence.closed_frames(subject, trained.split.train)
   lips = subject.rgb_lip_canonical[closed].mean(0, dtype=np.float32) / 255
   wanted = next(trained.predictor.from_lips(ids[:1], lambda rows: np.broadcast_to(lips, (len(rows), *lips.shape))))
-  plain = next(trained.predictor.from_codes(ids[:1], silence.Codes(codes.speech[:1], codes.rest[:1], codes.detail), False))
+  first = silence.Mouths(mouths.audio_embedding[:1], mouths.rest[:1], mouths.residual)
+  plain = next(trained.predictor.from_mouths(ids[:1], first, False))
   assert np.abs(plain.rgb_face.astype(int) - wanted.rgb_face).max() <= 1
 
 
@@ -76,11 +77,11 @@ def test_speech_is_not_touched_and_the_way_into_silence_is_smooth():
   rng = np.random.default_rng(0)
   speech = rng.standard_normal((4, 3)).astype(np.float32)
   resting = silence.RestingMouth(np.ones(3, np.float32), np.full((2, 2, 3), 0.5, np.float32))
-  codes = silence.close_mouth(speech, np.array([1, 0.75, 0.25, 0], np.float32), resting)
-  np.testing.assert_array_equal(codes.speech[0], speech[0])
-  np.testing.assert_allclose(codes.speech[1], 0.75 * speech[1] + 0.25)
-  np.testing.assert_array_equal(codes.speech[3], resting.code)
-  assert codes.rest.tolist() == [0, 0.25, 0.75, 1] and codes.speech.dtype == np.float32
+  mouths = silence.close_mouth(speech, np.array([1, 0.75, 0.25, 0], np.float32), resting)
+  np.testing.assert_array_equal(mouths.audio_embedding[0], speech[0])
+  np.testing.assert_allclose(mouths.audio_embedding[1], 0.75 * speech[1] + 0.25)
+  np.testing.assert_array_equal(mouths.audio_embedding[3], resting.audio_embedding)
+  assert mouths.rest.tolist() == [0, 0.25, 0.75, 1] and mouths.audio_embedding.dtype == np.float32
 
 
 def test_held_out_frames_and_new_sound_are_treated_alike(trained):
@@ -88,31 +89,31 @@ def test_held_out_frames_and_new_sound_are_treated_alike(trained):
   config.silence.close, config.audio.smoothing = False, 0.0
   plain = trained._replace(config=config)
   ids = trained.split.test
-  raw = trained.predictor.codes(trained.features.subject_windows(ids))
-  codes = plain.subject_codes(ids)
-  np.testing.assert_array_equal(codes.speech, raw)
-  assert (codes.rest == 0).all() and (codes.detail == 0).all()
-  closing = trained.subject_codes(ids)
-  assert closing.speech.shape == raw.shape and closing.detail.shape == trained.subject.rgb_lip_canonical.shape[1:]
+  raw = trained.predictor.audio_embeddings(trained.features.subject_windows(ids))
+  mouths = plain.subject_mouths(ids)
+  np.testing.assert_array_equal(mouths.audio_embedding, raw)
+  assert (mouths.rest == 0).all() and (mouths.residual == 0).all()
+  closing = trained.subject_mouths(ids)
+  assert closing.audio_embedding.shape == raw.shape and closing.residual.shape == trained.subject.rgb_lip_canonical.shape[1:]
 
 
 def test_smoothing_does_not_reach_over_the_end_of_a_clip(trained):
   config = trained.config.copy_and_resolve_references().unlock()
   config.silence.close, config.audio.smoothing = False, 2.0
   smooth = trained._replace(config=config)
-  both = smooth.subject_codes(np.arange(50, 70)).speech  # a clip ends at 60
-  np.testing.assert_allclose(both[10:], smooth.subject_codes(np.arange(60, 70)).speech, atol=1e-6)
+  both = smooth.subject_mouths(np.arange(50, 70)).audio_embedding  # a clip ends at 60
+  np.testing.assert_allclose(both[10:], smooth.subject_mouths(np.arange(60, 70)).audio_embedding, atol=1e-6)
   config.audio.smoothing = 0.0
-  rough = trained._replace(config=config).subject_codes(np.arange(50, 70)).speech
-  jitter = lambda codes: np.abs(np.diff(codes[:10], 2, axis=0)).mean()
+  rough = trained._replace(config=config).subject_mouths(np.arange(50, 70)).audio_embedding
+  jitter = lambda mouths: np.abs(np.diff(mouths[:10], 2, axis=0)).mean()
   assert jitter(both) < 0.5 * jitter(rough)
 
 
 def test_with_a_time_input_the_frames_painted_on_do_not_matter(subject):
   trained = make_trained(subject, field__use_time=True)
   windows = trained.features.subject_windows(np.arange(3))
-  codes = trained.predictor.speech_only(trained.predictor.codes(windows))
-  painted = lambda trained, ids: trained.predictor.painted_lips(np.array(ids), codes)
+  mouths = trained.predictor.mouths_of(trained.predictor.audio_embeddings(windows))
+  painted = lambda trained, ids: trained.predictor.painted_lips(np.array(ids), mouths)
   np.testing.assert_array_equal(painted(trained, [7, 7, 7]), painted(trained, [7, 40, 90]))
   own = make_trained(subject, field__use_time=True, field__render_time='own')
   assert (painted(own, [7, 7, 7]) != painted(own, [7, 40, 90])).any(), 'time matters to the field'

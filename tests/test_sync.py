@@ -217,7 +217,7 @@ def batch_of(subject, parts, num_devices, with_frames=False, **kwargs):
 
 def test_two_devices_take_the_sync_step_of_one(subject, expert, parts):
   config, _, constants, model, optimizer, state, _ = parts
-  step = train_step.make_train_step(model, optimizer, config, 'lips+sync')
+  step = train_step.make_train_step(model, optimizer, config)
 
   def take(count):
     copies = lambda tree: jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree)
@@ -260,7 +260,7 @@ def test_the_sync_term_reaches_the_generator(subject, expert, parts, negative_we
   config = config.copy_and_resolve_references().unlock()
   config.sync.negative_weight = negative_weight
   config.loss.update(lip_weight=0.0, frame_weight=0.0)
-  loss = train_step.make_loss(model.clone(axis_name=None), config, 'lips+sync')
+  loss = train_step.make_loss(model.clone(axis_name=None), config)
   gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(
       state.params, state.batch_stats, batch_of(subject, parts, 1), resident_of(subject), constants, train_step.Frozen(expert),
       jax.random.key(0))
@@ -290,16 +290,16 @@ def test_windows_that_devices_cannot_share_are_told_at_once(folder, windows):
     training_loop.validate_config(config, num_devices=2)
 
 
-def test_a_committees_cosines_are_the_means_of_its_members(subject, expert, tmp_path):
+def test_a_ensembles_cosines_are_the_means_of_its_members(subject, expert, tmp_path):
   other = dataclasses.replace(expert, params=jax.tree.map(lambda x: x * 0.9, expert.params))
   for name, member in (('a', expert), ('b', other)):
     sync_expert.save_expert(tmp_path / name, member, {})
-  committee = sync_expert.open_experts(sync_expert.listed_folders(f'{tmp_path}/a,{tmp_path}/b'), subject)
+  ensemble = sync_expert.open_experts(sync_expert.listed_folders(f'{tmp_path}/a,{tmp_path}/b'), subject)
   first = np.array([3, 9])
   rgb = np.random.default_rng(0).random((2, 5, *expert.lip_size, 3), np.float32)
   pictures = expert.pictures(rgb)
   cosine = lambda one, views: np.sum(one.embed_mouth(views)[:, 0] * one.embed_speech(subject, first), -1)
-  np.testing.assert_allclose(cosine(committee, [pictures] * 2), (cosine(expert, pictures) + cosine(other, pictures)) / 2, atol=1e-5)
+  np.testing.assert_allclose(cosine(ensemble, [pictures] * 2), (cosine(expert, pictures) + cosine(other, pictures)) / 2, atol=1e-5)
 
 
 def test_the_expert_that_a_model_learned_from_cannot_judge_it(subject, expert, tmp_path):
@@ -331,7 +331,7 @@ def test_an_expert_that_looks_at_faces_gets_composed_frames(subject, parts):
       subject, split.train, seed=0, batch_size=16, blend_every=4,
       sync=sampler, face_box=syncnet_expert.face_boxes(subject)).batch(5, with_frames=False, with_sync=True)
   assert batch.sync.frames.rgb_face_observed.shape[0] == batch.sync.face_box.shape[0] == 10
-  loss = train_step.make_loss(model.clone(axis_name=None), config, 'lips+sync')
+  loss = train_step.make_loss(model.clone(axis_name=None), config)
   _, (terms, _) = jax.eval_shape(loss, state.params, state.batch_stats, batch, resident_of(subject), constants,
                                  train_step.Frozen(faces), jax.random.key(0))
   assert {name: term.shape for name, term in terms.items()} == {'lip': (), 'sync': (), 'total': ()}

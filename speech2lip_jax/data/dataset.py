@@ -3,16 +3,19 @@
 Everything here is NumPy; frame ids are int64 arrays in ascending order.
 """
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.io import wavfile
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
+from speech2lip_jax.ops.poses import relative_pose
 
 SILENCE_MEL = -4.0
 MIN_CLIPS_TO_SPLIT_BY_CLIP = 12
@@ -40,16 +43,42 @@ class Subject:
   mask_face_canonical: np.ndarray
   mel: np.ndarray
 
-  @property
+  @functools.cached_property
   def observed_from_canonical(self) -> np.ndarray:
     """[N, 4, 4] float32: T_n · T_c⁻¹ (Eq. 3)."""
-    head_from_canonical = np.linalg.inv(self.observed_from_head[self.meta.canonical_frame].astype(np.float64))
-    return (self.observed_from_head @ head_from_canonical).astype(np.float32)
+    return relative_pose(self.observed_from_head, self.observed_from_head[self.meta.canonical_frame]).astype(np.float32)
+
+  @functools.cached_property
+  def sound(self) -> np.ndarray:
+    """[N, 640] int16, 16 kHz mono: the sound during each frame, a read-only memory map."""
+    _, samples = wavfile.read(self.folder / 'audio.wav', mmap=True)
+    return samples[:self.meta.num_frames * schema.SAMPLES_PER_FRAME].reshape(-1, schema.SAMPLES_PER_FRAME)
 
   def clip_of_frames(self, frame_ids: np.ndarray) -> np.ndarray:
     """Index into `meta.clips` of each frame."""
     starts = np.array([clip.start for clip in self.meta.clips])
     return np.searchsorted(starts, frame_ids, side='right') - 1
+
+  def find_clip(self, name: str | None, flag: str) -> schema.Clip:
+    """The clip of that name, or the longest one if none is given.
+
+    Raises:
+      InputError: no clip has that name; the message begins with `flag`, which gave it.
+    """
+    clips = self.meta.clips
+    if not name:
+      return max(clips, key=lambda clip: clip.num_frames)
+    for clip in clips:
+      if clip.name == name:
+        return clip
+    names = ', '.join(clip.name for clip in clips[:8]) + (' …' if len(clips) > 8 else '')
+    raise InputError(f'{flag}: {self.folder} has no clip {name!r}; one of: {names}')
+
+  def by_clip(self, frame_ids: np.ndarray) -> Iterator[tuple[schema.Clip, np.ndarray]]:
+    """Yields each clip that has some of the frames, and the rows of `frame_ids` that lie in it, ascending."""
+    clip_ids = self.clip_of_frames(frame_ids)
+    for clip_id in np.unique(clip_ids):
+      yield self.meta.clips[clip_id], np.flatnonzero(clip_ids == clip_id)
 
 
 def load_subject(folder: os.PathLike | str) -> Subject:
@@ -66,7 +95,7 @@ def load_subject(folder: os.PathLike | str) -> Subject:
 
 
 def _frames_of(clips: Sequence[schema.Clip]) -> np.ndarray:
-  runs = [np.arange(clip.start, clip.start + clip.num_frames) for clip in clips]
+  runs = [np.arange(clip.start, clip.stop) for clip in clips]
   return np.concatenate(runs) if runs else np.zeros(0, np.int64)
 
 
@@ -110,7 +139,10 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
 
 
 def evenly_spaced(frame_ids: np.ndarray, count: int) -> np.ndarray:
-  """`count` of the ids (all, if there are fewer), from the middles of equal stretches: clips begin with a shut mouth."""
+  """`count` of the ids (all, if there are fewer), evenly spaced.
+
+  The ids are cut into `count` equal stretches and the middle of each is taken: the first frames of a clip show a closed mouth.
+  """
   count = min(count, len(frame_ids))
   return frame_ids[((np.arange(count) + 0.5) * len(frame_ids) / count).astype(int)]
 
@@ -164,10 +196,7 @@ def subject_mel_windows(subject: Subject, frame_ids: np.ndarray, num_steps: int)
   """`mel_windows` of frames of a subject, none reaching over the ends of its clip. [n, num_steps, 80] float32."""
   frame_ids = np.asarray(frame_ids)
   windows = np.empty((len(frame_ids), num_steps, schema.NUM_MEL_BANDS), np.float32)
-  clip_ids = subject.clip_of_frames(frame_ids)
-  for clip_id in np.unique(clip_ids):
-    clip = subject.meta.clips[clip_id]
-    rows = np.flatnonzero(clip_ids == clip_id)
+  for clip, rows in subject.by_clip(frame_ids):
     mel = subject.mel[clip.mel_start:clip.mel_start + clip.num_mel]
     windows[rows] = mel_windows(mel, frame_ids[rows] - clip.start, num_steps)
   return windows

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.io import wavfile
 from tqdm import tqdm
 
 from speech2lip_jax.common.errors import InputError
@@ -39,7 +38,7 @@ _CHUNK = 2048  # rows read at once
 PRIOR_STEPS = schema.MEL_STEPS_PER_SECOND  # of speech that the subject's mean spectrum counts for beside a new sound's
 
 
-class Windows:
+class FeatureWindows:
   """Windows of N frames, made when rows are asked for: `windows[rows]` → [b, T, C] float32. shape: (N, T, C)."""
 
   def __init__(self, make: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int]):
@@ -65,7 +64,7 @@ class MelFeatures:
     self._subject_mean, _ = mean_spectrum(np.asarray(subject.mel)) if normalise else nothing
 
   def _mean(self, mel: np.ndarray) -> np.ndarray:
-    """A new sound's mean spectrum, drawn to the subject's as far as it holds little speech: silence has none to be heard by."""
+    """The mean spectrum of a new sound's speech; of a sound with little speech, a mixture of it with the subject's own mean."""
     if not self._normalise:
       return self._subject_mean
     mean, count = mean_spectrum(mel)
@@ -75,7 +74,7 @@ class MelFeatures:
     """[n, T, C] float32 windows of frames of the subject."""
     return subject_mel_windows(self._subject, frame_ids, self.num_steps) - self._subject_mean
 
-  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> Windows:
+  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
     """Windows of the frames 0 … num_frames − 1 of a new sound.
 
     Args:
@@ -89,7 +88,8 @@ class MelFeatures:
     _no_file(features_file, 'mel')
     mel = log_mel(mono.astype(np.float32) / 32768)
     mean = self._mean(mel)
-    return Windows(lambda rows: mel_windows(mel, rows, self.num_steps) - mean, (num_frames, self.num_steps, self.num_channels))
+    shape = (num_frames, self.num_steps, self.num_channels)
+    return FeatureWindows(lambda rows: mel_windows(mel, rows, self.num_steps) - mean, shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,22 +130,20 @@ class _StepFeatures:
   """What features in steps have in common: `tracks`, one for each clip of the subject."""
 
   def __init__(self, subject: Subject, num_steps: int, tracks: list[_Track], scale: _Scale):
-    self._subject, self._tracks, self._scale = subject, tracks, scale
+    self._subject, self._scale = subject, scale
+    self._tracks = dict(zip(subject.meta.clips, tracks, strict=True))
     self.num_steps, self.num_channels = num_steps, len(scale.mean)
 
   def subject_windows(self, frame_ids: np.ndarray) -> np.ndarray:
     """[n, T, C] float32 windows of frames of the subject."""
     frame_ids = np.asarray(frame_ids)
     windows = np.empty((len(frame_ids), self.num_steps, self.num_channels), np.float32)
-    clip_ids = self._subject.clip_of_frames(frame_ids)
-    for clip_id in np.unique(clip_ids):
-      rows = np.flatnonzero(clip_ids == clip_id)
-      local = frame_ids[rows] - self._subject.meta.clips[clip_id].start
-      windows[rows] = self._tracks[clip_id].windows(local, self.num_steps)
+    for clip, rows in self._subject.by_clip(frame_ids):
+      windows[rows] = self._tracks[clip].windows(frame_ids[rows] - clip.start, self.num_steps)
     return self._scale(windows)
 
-  def _windows_of(self, track: _Track, num_frames: int) -> Windows:
-    return Windows(lambda rows: self._scale(track.windows(rows, self.num_steps)),
+  def _windows_of(self, track: _Track, num_frames: int) -> FeatureWindows:
+    return FeatureWindows(lambda rows: self._scale(track.windows(rows, self.num_steps)),
                    (num_frames, self.num_steps, self.num_channels))
 
 
@@ -162,7 +160,7 @@ class FileSteps(_StepFeatures):
       tracks.append(_Track(steps[low:max(high, low + 1)], rate, low + 0.5 - clip.start / schema.FPS * rate))
     super().__init__(subject, num_steps, tracks, _Scale.of(steps, normalise))
 
-  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> Windows:
+  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
     """As `MelFeatures.sound_windows`; features_file: [M, C] of the new sound at the same rate."""
     steps = _open_new_file(features_file, ('M', self.num_channels))
     _check_rate(features_file, len(steps), self._rate, num_frames)
@@ -183,14 +181,14 @@ class FileWindows:
     """[n, T, C] float32 windows of frames of the subject."""
     return self._scale(np.asarray(self._windows[np.asarray(frame_ids)], np.float32))
 
-  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> Windows:
+  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
     """As `MelFeatures.sound_windows`; features_file: [N, T, C] of the new sound."""
     windows = _open_new_file(features_file, ('N', self.num_steps, self.num_channels))
     if abs(len(windows) - num_frames) > MAX_EXTRA_FRAMES:
       raise InputError(f'{features_file}: holds windows of {len(windows)} frames, the sound lasts {num_frames} at '
                        f'{schema.FPS} a second; give one window a frame')
     last = len(windows) - 1
-    return Windows(lambda rows: self._scale(np.asarray(windows[np.minimum(rows, last)], np.float32)),
+    return FeatureWindows(lambda rows: self._scale(np.asarray(windows[np.minimum(rows, last)], np.float32)),
                    (num_frames, self.num_steps, self.num_channels))
 
 
@@ -204,7 +202,7 @@ class EncoderFeatures(_StepFeatures):
     tracks = [_Track(steps[low:high], record['rate'], record['first_step']) for low, high in zip(starts[:-1], starts[1:])]
     super().__init__(subject, num_steps, tracks, _Scale.of(steps, normalise))
 
-  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> Windows:
+  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
     """As `MelFeatures.sound_windows`."""
     _no_file(features_file, f'hf:{self._name}')
     encoder = self._load()
@@ -240,11 +238,9 @@ class EncoderFeatures(_StepFeatures):
 
   def _encode(self, subject: Subject) -> tuple[np.ndarray, list[int]]:
     encoder = self._load()
-    _, sound = wavfile.read(subject.folder / 'audio.wav', mmap=True)
     parts = []
     for clip in tqdm(subject.meta.clips, desc='speech features', unit='clip', dynamic_ncols=True):
-      start, stop = (frame * schema.SAMPLES_PER_FRAME for frame in (clip.start, clip.start + clip.num_frames))
-      parts.append(encoder(sound[start:stop].astype(np.float32) / 32768))
+      parts.append(encoder(subject.sound[clip.start:clip.stop].reshape(-1).astype(np.float32) / 32768))
     return np.concatenate(parts), [len(part) for part in parts]
 
 

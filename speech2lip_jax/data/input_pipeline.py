@@ -57,6 +57,11 @@ class Batch(NamedTuple):
   frames: Frames | None
   sync: SyncWindows | None
 
+  @property
+  def num_window_frames(self) -> int:
+    """How many frames at the beginning of a device's share lie in windows."""
+    return 0 if self.sync is None else schema.SYNC_FRAMES * len(self.sync.speech)
+
 
 def composed_rows(share: int, num_window_frames: int, blend_every: int) -> np.ndarray:
   """Which frames of a device's share are composed: every blend_every-th one behind those of the windows."""
@@ -113,7 +118,7 @@ class SyncSampler:
     begin, end = self._begin[rows, None], self._end[rows, None]
     other = first[:, None] + shift
     other = np.where((other < begin) | (other > end), first[:, None] - shift, other)
-    other = np.clip(other, begin, end)  # a run shorter than the shift: `losses.contrastive_sync` lets near speech count less
+    other = np.clip(other, begin, end)  # a run shorter than the shift: `sync.loss` lets near speech count less
     return first, self._speech[np.concatenate([first[:, None], other], 1)]
 
 

@@ -1,4 +1,4 @@
-"""Log-mel features: 80 bands, 80 steps a second, −4..4 (the scale of Wav2Lip's expert and of the reference program)."""
+"""Log-mel features: 80 bands, 80 steps a second, −4..4 (the scale of Wav2Lip's expert and of the released program)."""
 import functools
 
 import numpy as np

@@ -49,6 +49,11 @@ class Clip:
   mel_start: int
   num_mel: int
 
+  @property
+  def stop(self) -> int:
+    """The frame id after the last one."""
+    return self.start + self.num_frames
+
 
 @dataclasses.dataclass(frozen=True)
 class SubjectMeta:

@@ -12,7 +12,7 @@ from speech2lip_jax.ops import sampling
 from speech2lip_jax.ops.boxes import LipBox, smoothstep
 
 
-class Windows(NamedTuple):
+class MouthWindows(NamedTuple):
   """Where B frames are composed. origin: [B, 2] int32 (top, left) in the frame. observed: [B, wh, ww, 3], the true frame's
   window. coords: [B, wh, ww, 2], C2O of its pixels: (x, y) pixels of the canonical image.
   """

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from speech2lip_jax.data.dataset import Subject
-from speech2lip_jax.gamem import mapping
 from speech2lip_jax.gamem.depth import cell_pixels, node_weights
-from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
+from speech2lip_jax.gamem.module import Gamem
+from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.ops import sampling
 
 BLURS = (0.03, 0.015, 0.007, 0.003)  # standard deviations of the pictures' blur, of their width: coarse to fine
@@ -44,9 +44,10 @@ def varied_frames(poses: np.ndarray, count: int) -> np.ndarray:
   return np.array(chosen)
 
 
-def _residual(geometry: Geometry, constants: SubjectConstants, rgb_canonical, depth, frame, pose):
+def _residual(gamem: Gamem, constants: SubjectConstants, rgb_canonical, depth, frame, pose):
   """Frame warped to canonical, in the canonical picture's brightness, minus it: [sH, sW, 3], and its weight [sH, sW]."""
-  coords, z = mapping.observed_coords(depth, pose, geometry.focal, geometry.canonical_scale)
+  geometry = gamem.geometry
+  coords, z = gamem.o2c(depth, pose)
   by_x, by_y = (jnp.gradient(coords, axis=axis) * geometry.canonical_scale for axis in (1, 0))
   facing = by_x[..., 0] * by_y[..., 1] - by_x[..., 1] * by_y[..., 0]
   inside = jnp.all((coords >= 0) & (coords <= jnp.array([geometry.width - 1, geometry.height - 1])), axis=-1)
@@ -61,20 +62,32 @@ def _residual(geometry: Geometry, constants: SubjectConstants, rgb_canonical, de
   return gain * (warped - mean_warped) + mean_canonical - rgb_canonical, seen
 
 
-def photometric_error(depth: jax.Array, geometry: Geometry, constants: SubjectConstants, frames: np.ndarray,
-                      poses: np.ndarray) -> float:
-  """Root mean square of Eq. 9 over frames [B, H, W, 3] uint8 and the visible head without face, of 1: lower is better."""
-  one = jax.jit(lambda depth, frame, pose: _residual(geometry, constants, constants.rgb_face_canonical, depth, frame, pose))
+@functools.partial(jax.jit, static_argnums=0)
+def _seen_error(gamem, constants, depth, frame, pose):
+  """Sum of squares over colours and visible pixels, and how many these are."""
+  residual, seen = _residual(gamem, constants, constants.rgb_face_canonical, depth, frame / 255.0, pose)
+  return jnp.sum(residual**2 * seen[..., None]), 3 * jnp.sum(seen)
+
+
+def photometric_error(gamem: Gamem, depth: jax.Array, constants: SubjectConstants, frames: np.ndarray, poses: np.ndarray) -> float:
+  """Root mean square of Eq. 9 over frames [B, H, W, 3] uint8 and the visible head without face, of 1: lower is better.
+
+  Args:
+    gamem: the subject's mapping.
+    depth: [sH, sW] D_c to be judged, head units.
+    constants: of the subject.
+    frames, poses: [B, H, W, 3] uint8 and their observed_from_canonical [B, 4, 4].
+  """
   total, count = 0.0, 0.0
   for frame, pose in zip(frames, poses, strict=True):
-    residual, seen = one(depth, frame.astype(np.float32) / 255, pose)
-    total, count = total + float(jnp.sum(residual**2 * seen[..., None])), count + 3 * float(seen.sum())
+    error, seen = _seen_error(gamem, constants, depth, frame, pose)
+    total, count = total + float(error), count + float(seen)
   return float(np.sqrt(total / max(count, 1.0)))
 
 
-def _normal_terms(geometry, constants, rgb_canonical, depth, frame, pose):
+def _normal_terms(gamem, constants, rgb_canonical, depth, frame, pose):
   """Per pixel [sH, sW]: Σ w J² and Σ w J r over colours, J the derivative to the log of the pixel's depth."""
-  residual = lambda depth: _residual(geometry, constants, rgb_canonical, depth, frame, pose)
+  residual = lambda depth: _residual(gamem, constants, rgb_canonical, depth, frame, pose)
   value, slope, seen = jax.jvp(residual, (depth,), (depth * constants.outside_face,), has_aux=True)
   weight = seen[..., None] / (1 + (value / ROBUST_SCALE)**2)**2
   return jnp.sum(weight * slope**2, -1), jnp.sum(weight * slope * value, -1)
@@ -84,14 +97,15 @@ def _softened(image, sigma):
   return scipy.ndimage.gaussian_filter(image, (sigma, sigma, 0), mode='nearest')
 
 
-def learn(subject: Subject, frame_ids: np.ndarray, constants: SubjectConstants, geometry: Geometry,
+def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: SubjectConstants,
           depth_config: ConfigDict, show_progress: bool = True) -> np.ndarray:
-  """The learned nodes of `models.gamem.CanonicalDepth`. A function of its arguments: every process finds the same.
+  """The learned nodes of `gamem.depth.CanonicalDepth`. A function of its arguments: every process finds the same.
 
   Args:
+    gamem: the subject's mapping.
     subject: whose frames are read.
     frame_ids: [N] frames that may be used: the training part.
-    constants, geometry: of the subject.
+    constants: of the subject.
     depth_config: `config.depth`.
     show_progress: a progress bar.
 
@@ -114,11 +128,11 @@ def learn(subject: Subject, frame_ids: np.ndarray, constants: SubjectConstants, 
   prior = sum(b.T @ b for b in bending) / BENDING_STD**2 + scipy.sparse.eye(shape[0] * shape[1]) / VALUE_STD**2
   nodes = np.zeros(shape[0] * shape[1])
   outside, tracked = np.asarray(constants.outside_face), np.asarray(constants.depth_tracked)
-  terms = jax.jit(functools.partial(_normal_terms, geometry, constants))
+  terms = jax.jit(functools.partial(_normal_terms, gamem, constants))
   bar = tqdm(total=len(BLURS) * STEPS_PER_BLUR, desc='head depth', unit='step', disable=not show_progress,
              dynamic_ncols=True)
   for blur in BLURS:
-    soft_frames = [_softened(frame, blur * geometry.width) for frame in frames]
+    soft_frames = [_softened(frame, blur * gamem.geometry.width) for frame in frames]
     rgb_canonical = _softened(np.asarray(constants.rgb_face_canonical), blur * width)
     independent = 1 + 4 * np.pi * (blur * width)**2  # pixels of one blur say the same thing
     for _ in range(STEPS_PER_BLUR):

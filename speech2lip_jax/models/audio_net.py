@@ -1,4 +1,4 @@
-"""A window of audio features → one vector: AudioNet of the reference program, and a residual network that hears more."""
+"""A window of audio features → one vector: AudioNet of the released program, and a residual network of longer windows."""
 import flax.linen as nn
 import jax
 
@@ -6,7 +6,7 @@ import jax
 class AudioNet(nn.Module):
   """Strided convolutions until one time step is left, then two dense layers.
 
-  Each convolution (kernel 3, stride 2, padding 1) halves the window: 16 steps take the reference program's four, of 32,
+  Each convolution (kernel 3, stride 2, padding 1) halves the window: 16 steps take the released program's four, of 32,
   32, 64, 64 channels; every doubling of the window adds one of 64.
 
   Attributes:

@@ -1,4 +1,4 @@
-"""Blend-Net: the U-Net that removes the seam between pasted lips and frame (layers of the reference program). NHWC."""
+"""Blend-Net: the U-Net that removes the seam between pasted lips and frame (layers of the released program). NHWC."""
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -102,14 +102,14 @@ class DoubleConv(nn.Module):
 
 
 class BlendNet(nn.Module):
-  """U-Net of `width`, 2 `width` and 2 `width` channels; 1,036,035 parameters at the reference program's 64.
+  """U-Net of `width`, 2 `width` and 2 `width` channels; 1,036,035 parameters at the released program's 64.
 
   Attributes:
     width: channels at full size.
-    align_corners: how it doubles (reference program: True). Without, what it does to a pixel depends on the pixels around
+    align_corners: how it doubles (released program: True). Without, what it does to a pixel depends on the pixels around
       it alone, up to `RECEPTIVE_MARGIN`, and not on where the picture ends.
     residual: the result is added to the input (paper), starting at exactly the input; otherwise it is the image
-      (reference program).
+      (released program).
     axis_name: see `BatchNorm`.
   """
   width: int = 64

@@ -20,7 +20,7 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
   for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS)):
     if value not in known:
       raise InputError(f'config.{name}={value!r} is not known; one of {", ".join(map(repr, known))}')
-  if config.field.kind == 'decoder':  # it knows no place between pixels, and no time
+  if config.field.kind == 'decoder':  # paints whole pixels of one lip image, and has no time input
     for name, value, wanted in (('compose.sampling', config.compose.sampling, 'grid'),
                                 ('field.ensemble', config.field.ensemble, False), ('field.use_time', config.field.use_time, False)):
       if value != wanted:

@@ -1,4 +1,4 @@
-"""The lip field f(x, a, t) → rgb (Eq. 1), as a product and as the reference program has it, its continuous sampling (Eq. 2),
+"""The lip field f(x, a, t) → rgb (Eq. 1), as a product and as the released program has it, its continuous sampling (Eq. 2),
 and the convolutional decoder that it is compared with."""
 from collections.abc import Callable
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import FrozenConfigDict
 
-from speech2lip_jax.gamem import compose, mapping
-from speech2lip_jax.gamem.compose import Composition, Windows, window_fade
+from speech2lip_jax.gamem import compose
+from speech2lip_jax.gamem.compose import Composition, window_fade
 from speech2lip_jax.gamem.depth import CanonicalDepth
+from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
 from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
@@ -39,23 +40,24 @@ class Speech2Lip(nn.Module):
       self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
     self.blend_net = BlendNet(blend.width, blend.residual, blend.align_corners, self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
+    self.gamem = gamem_of(self.geometry, self.config, self.canonical_depth)
 
   def initialise(self, audio_feat: jax.Array, constants: SubjectConstants) -> None:
     """Asks each network once, for little, so that `init(…, method='initialise')` makes all variables. audio_feat: [1, T, C]."""
-    self.paint_pixels(self.speech_code(audio_feat), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), constants)
+    self.paint_pixels(self.audio_embedding(audio_feat), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), constants)
     self.blend_net(jnp.zeros((1, 8, 8, 3)))
     self.depth(constants)
 
-  def speech_code(self, audio_feat: jax.Array) -> jax.Array:
-    """The speech code a of each window: [B, T, C] → [B, num_features]."""
+  def audio_embedding(self, audio_feat: jax.Array) -> jax.Array:
+    """The audio embedding a of each window: [B, T, C] → [B, num_features]."""
     return self.audio_net(audio_feat)
 
-  def paint_pixels(self, code: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
+  def paint_pixels(self, audio_embedding: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
                    ensemble_shift: jax.Array | None = None) -> jax.Array:
     """The lip field's colours (Eq. 1) at chosen pixels of the canonical lip image.
 
     Args:
-      code: [B, num_features] speech code of each frame.
+      audio_embedding: [B, num_features] audio embedding of each frame.
       frame_id: [B] int32, read where the field has a time input.
       pixels: [P] int32 index row · w + column into the lip box, the same in all frames.
       constants: of the subject.
@@ -66,13 +68,14 @@ class Speech2Lip(nn.Module):
     """
     _, _, height, width = self.geometry.lip_box
     coords = pixel_coords(height, width)[pixels]
-    evaluate = lambda at: self.lip_field(at, code, frame_id)
+    evaluate = lambda at: self.lip_field(at, audio_embedding, frame_id)
     if self.config.field.kind == 'decoder':
-      rgb = self.lip_field(code).reshape(len(code), -1, 3)[:, pixels]
+      rgb = self.lip_field(audio_embedding).reshape(len(audio_embedding), -1, 3)[:, pixels]
     elif ensemble_shift is None:
       rgb = evaluate(coords)
     else:
-      rgb = local_ensemble(evaluate, jnp.broadcast_to(coords, (len(code), *coords.shape)), (height, width), ensemble_shift)
+      everywhere = jnp.broadcast_to(coords, (len(audio_embedding), *coords.shape))
+      rgb = local_ensemble(evaluate, everywhere, (height, width), ensemble_shift)
     if self.config.field.residual:
       rgb = rgb + constants.rgb_lip_mean.reshape(-1, 3)[pixels]
     return rgb
@@ -80,26 +83,27 @@ class Speech2Lip(nn.Module):
   def lip_pixels(self, audio_feat: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
                  ensemble_shift: jax.Array | None = None) -> jax.Array:
     """`paint_pixels` of the speech in audio_feat [B, T, C]: [B, P, 3]."""
-    return self.paint_pixels(self.speech_code(audio_feat), frame_id, pixels, constants, ensemble_shift)
+    return self.paint_pixels(self.audio_embedding(audio_feat), frame_id, pixels, constants, ensemble_shift)
 
-  def paint(self, code: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
-    """Whole canonical lip images of speech codes [B, num_features]: [B, h, w, 3]."""
+  def paint(self, audio_embedding: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
+    """Whole canonical lip images of audio embeddings [B, num_features]: [B, h, w, 3]."""
     _, _, height, width = self.geometry.lip_box
-    return self.paint_pixels(code, frame_id, jnp.arange(height * width), constants).reshape(-1, height, width, 3)
+    return self.paint_pixels(audio_embedding, frame_id, jnp.arange(height * width), constants).reshape(-1, height, width, 3)
 
   def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """Whole canonical lip images of the speech in audio_feat [B, T, C]: [B, h, w, 3]."""
-    return self.paint(self.speech_code(audio_feat), frame_id, constants)
+    return self.paint(self.audio_embedding(audio_feat), frame_id, constants)
 
   def depth(self, constants: SubjectConstants) -> jax.Array:
-    """D_c [sH, sW] with its learned correction; a constant for the networks' gradients (`head_depth` learns it)."""
-    return jax.lax.stop_gradient(self.canonical_depth(constants.depth_tracked, constants.outside_face))
+    """`Gamem.depth`: D_c [sH, sW]."""
+    return self.gamem.depth(constants)
 
-  def paint_at(self, code: jax.Array, frame_id: jax.Array, coords_canonical: jax.Array, rgb_base: jax.Array) -> jax.Array:
+  def paint_at(self, audio_embedding: jax.Array, frame_id: jax.Array, coords_canonical: jax.Array, rgb_base: jax.Array
+               ) -> jax.Array:
     """The lip field asked directly at canonical points (Eq. 1), between pixels too: no lip image of it is ever resampled.
 
     Args:
-      code: [B, num_features] speech codes.
+      audio_embedding: [B, num_features] audio embeddings.
       frame_id: [B] int32, read where the field has a time input.
       coords_canonical: [B, wh, ww, 2] (x, y) pixels of the canonical image; beyond the lip box its border counts.
       rgb_base: [B, h, w, 3] or [h, w, 3], what the field's colours are added to; read by a cubic spline.
@@ -108,41 +112,9 @@ class Speech2Lip(nn.Module):
       [B, wh, ww, 3] float32, not clamped.
     """
     box, shape = self.geometry.lip_box, coords_canonical.shape
-    rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), code, frame_id)
+    rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), audio_embedding, frame_id)
     read = jax.vmap(lambda base, coords: compose.read_lips(base, coords, box))
     return rgb.reshape(*shape[:-1], 3) + read(jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3)), coords_canonical)
-
-  def _windows(self, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array, depth_canonical: jax.Array) -> Windows:
-    geometry, box = self.geometry, self.geometry.lip_box
-    height, width = geometry.window
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing='ij')
-    grid = jnp.stack([columns, rows], -1).astype(jnp.float32)
-    centre = jnp.array([box.left + (box.width - 1) / 2, box.top + (box.height - 1) / 2])
-
-    def one(frame, pose):
-      centre_observed = mapping.observed_points(centre, depth_canonical, pose, geometry.focal,
-                                             geometry.canonical_scale)
-      # A pose that throws the mouth out of the picture (or to infinity) leaves the window at the nearest border.
-      corner = jnp.round(jnp.nan_to_num(centre_observed) - jnp.array([(width - 1) / 2, (height - 1) / 2]))
-      corner = jnp.clip(corner, 0, jnp.array([geometry.width - width, geometry.height - height]))
-      left, top = corner.astype(jnp.int32)
-      observed = jax.lax.dynamic_slice(frame, (top, left, 0), (height, width, 3))
-      coords = mapping.canonical_coords(grid + corner, depth_canonical, pose, geometry.focal,
-                                     self.config.compose.num_inverse_steps, geometry.canonical_scale)
-      return Windows(jnp.stack([top, left]), observed, coords)
-
-    return jax.vmap(one)(rgb_face_observed, observed_from_canonical)
-
-  def _merge(self, lips: jax.Array, windows: Windows) -> Composition:
-    """Lips [B, wh, ww, 3], one colour for each pixel of the windows, put into them."""
-    box = self.geometry.lip_box
-    feather = self.config.compose.feather * box.width
-    merged = jax.vmap(lambda *values: compose.merge_lips(*values, box, feather))(lips, windows.observed, windows.coords)
-    return Composition(windows.origin, windows.observed, merged, compose.mouth_region(windows.coords, box))
-
-  def _carry(self, rgb_lip: jax.Array, windows: Windows) -> Composition:
-    read = jax.vmap(lambda lip, coords: compose.read_lips(lip, coords, self.geometry.lip_box))
-    return self._merge(read(rgb_lip, windows.coords), windows)
 
   def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
               depth_canonical: jax.Array) -> Composition:
@@ -152,7 +124,7 @@ class Speech2Lip(nn.Module):
       rgb_lip: [B, h, w, 3]. rgb_face_observed: [B, H, W, 3]. observed_from_canonical: [B, 4, 4].
       depth_canonical: [H, W].
     """
-    return self._carry(rgb_lip, self._windows(rgb_face_observed, observed_from_canonical, depth_canonical))
+    return self.gamem.carry(rgb_lip, self.gamem.windows(rgb_face_observed, observed_from_canonical, depth_canonical))
 
   def blend(self, merged: jax.Array, train: bool = False, hole: jax.Array | None = None) -> jax.Array:
     """Blend-Net's picture of the window, fading back into `merged` at the rim. [B, wh, ww, 3].
@@ -174,26 +146,26 @@ class Speech2Lip(nn.Module):
       refined = refined + jnp.where(hole[..., None], jax.vmap(fill.diffuse)(rgb, ~hole), 0.0)
     return refined
 
-  def render(self, code: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
-             constants: SubjectConstants, train: bool = False, hole: jax.Array | None = None,
-             detail: jax.Array | None = None) -> tuple[Composition, jax.Array]:
-    """Speech codes [B, num_features] and frames → the composition and its blended window [B, wh, ww, 3].
+  def render(self, audio_embedding: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
+             observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False, hole: jax.Array | None = None,
+             residual: jax.Array | None = None) -> tuple[Composition, jax.Array]:
+    """Audio embeddings [B, num_features] and frames → the composition and its blended window [B, wh, ww, 3].
 
     The lips are painted on their grid and carried, or asked for at C2O, as `config.compose.sampling` says.
-    detail: [B, h, w, 3], added to the canonical lips.
+    residual: [B, h, w, 3], added to the canonical lips.
     """
-    windows = self._windows(rgb_face_observed, observed_from_canonical, self.depth(constants))
-    added = 0.0 if detail is None else detail
+    windows = self.gamem.windows(rgb_face_observed, observed_from_canonical, self.depth(constants))
+    added = 0.0 if residual is None else residual
     if self.config.compose.sampling == 'direct':
       base = constants.rgb_lip_mean if self.config.field.residual else jnp.zeros_like(constants.rgb_lip_mean)
-      composition = self._merge(self.paint_at(code, frame_id, windows.coords, base + added), windows)
+      composition = self.gamem.merge(self.paint_at(audio_embedding, frame_id, windows.coords, base + added), windows)
     else:
-      composition = self._carry(self.paint(code, frame_id, constants) + added, windows)
+      composition = self.gamem.carry(self.paint(audio_embedding, frame_id, constants) + added, windows)
     return composition, self.blend(composition.merged, train=train, hole=hole)
 
   def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
                observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False,
                hole: jax.Array | None = None) -> tuple[Composition, jax.Array]:
     """`render` of the speech in audio_feat [B, T, C]."""
-    return self.render(self.speech_code(audio_feat), frame_id, rgb_face_observed, observed_from_canonical, constants,
+    return self.render(self.audio_embedding(audio_feat), frame_id, rgb_face_observed, observed_from_canonical, constants,
                        train=train, hole=hole)

@@ -38,16 +38,6 @@ def invert_rigid(transform: jax.Array) -> jax.Array:
   return rigid(rotation, translation)
 
 
-def relative_pose(observed_from_head: jax.Array, canonical_from_head: jax.Array) -> jax.Array:
-  """`observed_from_canonical` [..., 4, 4] = T_n · T_c⁻¹ (Eq. 3).
-
-  Args:
-    observed_from_head: [..., 4, 4] pose T_n of the frame, head → camera.
-    canonical_from_head: [..., 4, 4] or [4, 4] pose T_c of the canonical frame.
-  """
-  return jnp.matmul(observed_from_head, invert_rigid(canonical_from_head), precision='highest')
-
-
 def transform_points(transform: jax.Array, points: jax.Array) -> jax.Array:
   """Moves points [..., 3] by one transform [4, 4]. Sums of products, not a dot: three columns gain nothing from one."""
   rotation, translation = transform[:3, :3], transform[:3, 3]

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def encode_position(coords: jax.Array, num_octaves: int = 10) -> jax.Array:
-  """Fourier code of positions (reference program): x itself, then sin and cos of 2^k·x, k = 0 … num_octaves − 1, no π.
+  """Fourier code of positions (released program): x itself, then sin and cos of 2^k·x, k = 0 … num_octaves − 1, no π.
 
   Args:
     coords: [..., 2] float32 (x, y), 0..1 across the lip box.
@@ -24,7 +24,7 @@ def encode_position(coords: jax.Array, num_octaves: int = 10) -> jax.Array:
 
 
 def encode_time(frame_index: jax.Array, dim: int = 20) -> jax.Array:
-  """Transformer code of a frame number (reference program), base 10000; each entry is encoded on its own.
+  """Transformer code of a frame number (released program), base 10000; each entry is encoded on its own.
 
   Args:
     frame_index: [...] integer or float, the raw index.
@@ -33,7 +33,7 @@ def encode_time(frame_index: jax.Array, dim: int = 20) -> jax.Array:
   Returns:
     [..., dim] float32: entry 2k is sin(t·10000^(−2k/dim)), entry 2k + 1 the cosine of the same.
   """
-  # The exponent is rounded to float32 before exp, as in the reference program: at frame 5000 the difference is 6e-5.
+  # The exponent is rounded to float32 before exp, as in the released program: at frame 5000 the difference is 6e-5.
   exponents = np.arange(0, dim, 2, dtype=np.float32) * np.float32(-np.log(10_000.0) / dim)
   frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
   angles = jnp.asarray(frame_index, jnp.float32)[..., None] * frequencies

@@ -9,12 +9,12 @@ import numpy as np
 
 
 def pixels_from_grid(grid: jax.Array, height: int, width: int) -> jax.Array:
-  """Pixel coords [..., 2] of reference-program grid coords [..., 2]: x = ((gx + 1)·W − 1)/2."""
+  """Pixel coords [..., 2] of the released program's grid coords [..., 2]: x = ((gx + 1)·W − 1)/2."""
   return ((grid + 1) * jnp.array([width, height], jnp.float32) - 1) / 2
 
 
 def grid_from_pixels(coords: jax.Array, height: int, width: int) -> jax.Array:
-  """Reference-program grid coords [..., 2] of pixel coords [..., 2]; the inverse of `pixels_from_grid`."""
+  """Released-program grid coords [..., 2] of pixel coords [..., 2]; the inverse of `pixels_from_grid`."""
   return (2 * coords + 1) / jnp.array([width, height], jnp.float32) - 1
 
 

@@ -37,7 +37,8 @@ from speech2lip_jax.data import schema
 from speech2lip_jax.data.mel import log_mel
 from speech2lip_jax.gamem.learn_depth import varied_frames
 from speech2lip_jax.gamem.mapping import observed_points
-from speech2lip_jax.ops import boxes, camera
+from speech2lip_jax.ops import boxes
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.preprocess import landmarks, projection
 from speech2lip_jax.released import coords_depth, torch_file
 from speech2lip_jax.released import warp as released_warp
@@ -93,7 +94,7 @@ def find_files(dataset: os.PathLike | str) -> Source:
       frame = None if frame is None else int(frame)
       patterns = {name: (str(pattern),) for name, pattern in description.items()}
     except (ValueError, TypeError, AttributeError) as error:
-      raise InputError(f'{path}: damaged ({error}); the layout is told in import_reference') from error
+      raise InputError(f'{path}: damaged ({error}); the layout is told in speech2lip_jax/released/import_dataset.py') from error
     if unknown := sorted(set(patterns) - set(NAMES)):
       raise InputError(f'{path}: {unknown[0]!r} is not known; one of: {", ".join(NAMES)}, canonical_frame, lip_box')
   else:
@@ -305,7 +306,7 @@ def write_subject(source: Source, folder: pathlib.Path, num_channels: int, depth
   if source.canonical_frame is not None and not 0 <= source.canonical_frame < num_frames:
     raise InputError(f'{source.folder / "dataset.json"}: canonical_frame {source.canonical_frame}, there are {num_frames} frames')
   canonical, pixels = _find_canonical(source, coords, size)
-  poses = np.asarray(camera.relative_pose(observed_from_head, observed_from_head[canonical]))
+  poses = relative_pose(observed_from_head, observed_from_head[canonical]).astype(np.float32)
   distance = float(observed_from_head[canonical, 2, 3])
   depth, known, origin = _canonical_depth(source, depth_learned, coords, pixels, poses, focal_px, distance, size)
 

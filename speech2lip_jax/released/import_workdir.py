@@ -1,7 +1,7 @@
 """The authors' checkpoint and data folder → a workdir of ours: `speech2lip convert --kind speech2lip`.
 
 OUT becomes a workdir (config.json, checkpoints) with the subject in OUT/subject, ready for `speech2lip render`; the data folder is
-described in `reference_dataset`. The networks were trained on frames pasted by the program's rule (a grown rectangle of the
+described in `import_dataset`. The networks were trained on frames pasted by the program's rule (a grown rectangle of the
 canonical face, not the lips alone) and on whole frames: a seam that Blend-Net removes there may show a little here.
 """
 import os
@@ -14,15 +14,13 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.common import recipes, weights
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.data.dataset import load_subject, split_frames
-from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.audio_net import AudioNet
 from speech2lip_jax.models.blend_net import BlendNet
-from speech2lip_jax.models.build import build_model
 from speech2lip_jax.models.lip_field import LipField
 from speech2lip_jax.released import import_dataset, torch_file, torch_weights
 from speech2lip_jax.training import checkpoint
 from speech2lip_jax.training import state as train_state
+from speech2lip_jax.training.run import open_run
 
 
 class Networks(NamedTuple):
@@ -135,11 +133,9 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   source = import_dataset.find_files(dataset)
   features = import_dataset.write_subject(source, workdir / 'subject', networks.num_channels, networks.depth)
   config = imported_config(networks, workdir / 'subject', features)
-  subject = load_subject(config.data.path)
-  model = build_model(subject, config)
-  constants = subject_constants(subject, split_frames(subject, config.data).train)
+  run = open_run(config)
   optimizer, _ = train_state.make_optimizer(config.train)
-  shapes = jax.eval_shape(lambda: train_state.create_variables(model, constants, config, networks.num_channels))
+  shapes = jax.eval_shape(lambda: train_state.create_variables(run.model, run.constants, config, networks.num_channels))
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes['params'])
   params = zeros | networks.params  # D_c's correction stays 0
   state = train_state.TrainState(np.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)

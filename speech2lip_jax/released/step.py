@@ -79,8 +79,8 @@ def lips(params: Any, audio_feat: jax.Array, frame_id: jax.Array, rand: jax.Arra
   """Canonical lips [h, w, 3] of one frame by continuous sampling (Eq. 2); `rand` is uniform in 0 … 1, size (h, w)."""
   field = LipField(width=config.field.width, depth=config.field.depth, skip_after=config.field.skip_after,
                    use_time=config.field.use_time)
-  code = AudioNet(config.audio.num_features).apply({'params': params['audio_net']}, audio_feat[None])
-  paint = lambda coords: field.apply({'params': params['lip_field']}, coords, code, jnp.asarray(frame_id)[None])
+  audio_embedding = AudioNet(config.audio.num_features).apply({'params': params['audio_net']}, audio_feat[None])
+  paint = lambda coords: field.apply({'params': params['lip_field']}, coords, audio_embedding, jnp.asarray(frame_id)[None])
   coords = pixel_coords(*size)[None]
   rgb = local_ensemble(paint, coords, size, rand) if config.field.ensemble else paint(coords)
   return rgb.reshape(*size, 3)
@@ -93,7 +93,7 @@ def reconstruct(params: Any, batch_stats: Any, rgb_lip: jax.Array, sample: Sampl
   Blend-Net normalises by the picture's own statistics, as in training.
   """
   rule = config.reference
-  _, merged = released_warp.reference_merge(rgb_lip, sample.rgb_face_canonical, sample.rgb_face_observed, sample.mask_lip, grid,
+  _, merged = released_warp.merge(rgb_lip, sample.rgb_face_canonical, sample.rgb_face_observed, sample.mask_lip, grid,
                                       sample.lip_top_left, rule.paste_offset_px, rule.expand_divisor)
   rgb, updated = BlendNet(residual=config.blend.residual, align_corners=config.blend.align_corners).apply(
       {'params': params['blend_net'], 'batch_stats': batch_stats}, merged[None], train=True, mutable=['batch_stats'])
@@ -136,7 +136,7 @@ def loss(params: Any, batch_stats: Any, judges: Judges, sample: Sample, window: 
   distance = lambda a, b: Lpips().apply(judges.lpips, a[None], b[None])[0][0]
   perceptual = distance(rgb_lip, sample.rgb_lip_canonical) + distance(rgb_face, sample.rgb_face_observed)
   canonical_from_observed = camera.invert_rigid(sample.observed_from_canonical)
-  warped = released_warp.reference_warp(sample.rgb_face_observed, params['depth_canonical'], canonical_from_observed, sample.focal)
+  warped = released_warp.warp(sample.rgb_face_observed, params['depth_canonical'], canonical_from_observed, sample.focal)
   depth_error = losses.masked_mean_squared_error(warped, sample.rgb_face_canonical, sample.mask_head * (1 - sample.mask_face))
   terms = {'rgb': losses.mean_squared_error(rgb_lip, sample.rgb_lip_canonical)
                   + losses.mean_squared_error(rgb_face, sample.rgb_face_observed),

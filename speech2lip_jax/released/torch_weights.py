@@ -1,4 +1,4 @@
-"""PyTorch weights of the reference program, of LPIPS and of SyncNet → our Flax trees. NumPy only.
+"""PyTorch weights of the released program, of LPIPS and of SyncNet → our Flax trees. NumPy only.
 
 A state dict is {torch name: array}. Each network has a table of `Entry`: where a torch array goes and how its axes are
 turned. A name that the table lacks and that is not known to be dead raises, and so does a missing one, so that no
@@ -171,7 +171,7 @@ def blend_net_from_torch(state: Mapping[str, np.ndarray]) -> Tree:
 
 
 def speech_part_from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
-  """Variables of `AudioNet` and `LipField` of a state dict that holds both, as the reference program's do.
+  """Variables of `AudioNet` and `LipField` of a state dict that holds both, as the released program's do.
 
   Raises:
     InputError: a name is missing or unexpected.

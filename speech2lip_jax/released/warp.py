@@ -12,7 +12,7 @@ from speech2lip_jax.ops.sampling import _pixel_grid, pixels_from_grid, sample_im
 
 
 def rotation_from_euler(euler: jax.Array) -> jax.Array:
-  """R = Rx · Ry · Rz of the reference program's head tracker, whose Rz turns clockwise.
+  """R = Rx · Ry · Rz of the released program's head tracker, whose Rz turns clockwise.
 
   Args:
     euler: [..., 3] float32 radians about x, y, z.
@@ -28,7 +28,7 @@ def rotation_from_euler(euler: jax.Array) -> jax.Array:
 
 
 def observed_from_head_of_tracker(euler: jax.Array, translation: jax.Array) -> jax.Array:
-  """Turns a pose of the reference program's head tracker into ours, by reversing y and z of camera and head.
+  """Turns a pose of the released program's head tracker into ours, by reversing y and z of camera and head.
 
   Args:
     euler: [..., 3] float32 radians.
@@ -56,14 +56,14 @@ def _paste(rgb_lip, height, width, top, left):
   return framed[lip_height:lip_height + height, lip_width:lip_width + width]
 
 
-def reference_merge(rgb_lip: jax.Array, rgb_face_canonical: jax.Array, rgb_face_observed: jax.Array,
+def merge(rgb_lip: jax.Array, rgb_face_canonical: jax.Array, rgb_face_observed: jax.Array,
                     mask_lip: jax.Array, grid: jax.Array, lip_box_top_left: tuple[int, int], offset_px: int,
                     expand_divisor: int | None,
                     noise: tuple[jax.Array, jax.Array] | None = None, mask_face: jax.Array | None = None
                     ) -> tuple[jax.Array, jax.Array]:
-  """The reference program's composition: paste, warp, mix. One sample; callers vmap.
+  """The released program's composition: paste, warp, mix. One sample; callers vmap.
 
-  The rectangle in which the warped image counts is clipped at the image's border; the reference program drops it whole.
+  The rectangle in which the warped image counts is clipped at the image's border; the released program drops it whole.
 
   Args:
     rgb_lip: [h, w, 3] float32.
@@ -72,7 +72,7 @@ def reference_merge(rgb_lip: jax.Array, rgb_face_canonical: jax.Array, rgb_face_
     mask_lip: [H, W, 3] float32, canonical.
     grid: [H, W, 2] float32 C2O of every pixel, −1..1 (align_corners=False), zeros read outside.
     lip_box_top_left: (top, left) pixels of the canonical face.
-    offset_px: added to both when pasting: 0, or −1 for the reference program's default.
+    offset_px: added to both when pasting: 0, or −1 for the released program's default.
     expand_divisor: the lip box is grown by p = w // expand_divisor at top, left, right and 2p at the bottom (5 or 12);
       None keeps `mask_lip`.
     noise: the black-hole augmentation's normal draws for pasted and true image, [H, W] each; None leaves it out.
@@ -101,11 +101,11 @@ def reference_merge(rgb_lip: jax.Array, rgb_face_canonical: jax.Array, rgb_face_
   return merged_canonical, mask * pasted + (1 - mask) * frame
 
 
-def reference_pixel_coords(depth: jax.Array, transform: jax.Array, focal: jax.Array | float
+def pixel_coords(depth: jax.Array, transform: jax.Array, focal: jax.Array | float
                            ) -> tuple[jax.Array, jax.Array]:
-  """Where the reference program reads for each pixel of a depth map.
+  """Where the released program reads for each pixel of a depth map.
 
-  Its principal point is (W/2, H/2), it divides by z + 1e-7, and it normalises by W − 1 what `reference_warp` then reads
+  Its principal point is (W/2, H/2), it divides by z + 1e-7, and it normalises by W − 1 what `warp` then reads
   as if it were normalised by W: a slip of up to half a pixel, kept for parity.
 
   Args:
@@ -127,7 +127,7 @@ def reference_pixel_coords(depth: jax.Array, transform: jax.Array, focal: jax.Ar
   return pixels / jnp.array([width - 1, height - 1], jnp.float32) * 2 - 1, z
 
 
-def reference_warp(image: jax.Array, depth: jax.Array, transform: jax.Array, focal: jax.Array | float) -> jax.Array:
-  """The reference program's warp [H, W, C] of `image` [H, W, C] to the view of `depth` [H, W]; bilinear, border."""
-  grid, _ = reference_pixel_coords(depth, transform, focal)
+def warp(image: jax.Array, depth: jax.Array, transform: jax.Array, focal: jax.Array | float) -> jax.Array:
+  """The released program's warp [H, W, C] of `image` [H, W, C] to the view of `depth` [H, W]; bilinear, border."""
+  grid, _ = pixel_coords(depth, transform, focal)
   return sample_image(image, pixels_from_grid(grid, *image.shape[:2]), outside='border')

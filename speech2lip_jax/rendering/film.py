@@ -1,13 +1,11 @@
-"""A trained subject on film: background frames, speech codes and poses → an mp4."""
+"""A trained subject on film: background frames, audio embeddings and poses → an mp4."""
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from scipy.io import wavfile
 from tqdm import tqdm
 
 from speech2lip_jax.common import media
-from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
 from speech2lip_jax.rendering import pose, silence
@@ -20,15 +18,11 @@ def background_frames(subject: Subject, count: int, clip_name: str | None) -> np
   Raises:
     InputError: no clip has that name.
   """
-  clips = subject.meta.clips
   if clip_name == 'all':
     ids = np.arange(subject.meta.num_frames)
   else:
-    chosen = [clip for clip in clips if clip.name == clip_name] if clip_name else [max(clips, key=lambda c: c.num_frames)]
-    if not chosen:
-      names = ', '.join(clip.name for clip in clips[:8]) + (' …' if len(clips) > 8 else '')
-      raise InputError(f"--clip={clip_name}: {subject.folder} has no such clip; one of: {names}, or 'all'")
-    ids = np.arange(chosen[0].start, chosen[0].start + chosen[0].num_frames)
+    clip = subject.find_clip(clip_name, f'--clip={clip_name}')
+    ids = np.arange(clip.start, clip.stop)
   return ids[back_and_forth(len(ids), count)]
 
 
@@ -57,31 +51,30 @@ def render_audio(trained: Trained, speech: Speech, out: str, clip_name: str | No
   """
   count = max(1, round(speech.sound.shape[1] / speech.rate * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
-  codes = trained.sound_codes(speech.mono, count, features_file)
-  write_video(trained, frame_ids, codes, out, speech.sound, speech.rate, wanted)
+  mouths = trained.sound_mouths(speech.mono, count, features_file)
+  write_video(trained, frame_ids, mouths, out, speech.sound, speech.rate, wanted)
   return count
 
 
 def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None) -> int:
   """Writes the held-out frames with their own sound, the head at the wanted poses; returns their number."""
   frame_ids = trained.split.test
-  rate, sound = wavfile.read(trained.subject.folder / 'audio.wav', mmap=True)
-  sound = sound.reshape(-1, schema.SAMPLES_PER_FRAME)[frame_ids].reshape(1, -1)
-  write_video(trained, frame_ids, trained.subject_codes(frame_ids), out, sound, rate, wanted)
+  sound = trained.subject.sound[frame_ids].reshape(1, -1)
+  write_video(trained, frame_ids, trained.subject_mouths(frame_ids), out, sound, schema.SAMPLE_RATE, wanted)
   return len(frame_ids)
 
 
-def write_video(trained: Trained, frame_ids: np.ndarray, codes: silence.Codes, out: str, sound: np.ndarray, rate: int,
+def write_video(trained: Trained, frame_ids: np.ndarray, mouths: silence.Mouths, out: str, sound: np.ndarray, rate: int,
                 wanted: pose.PoseSpec | None = None) -> None:
-  """Writes `out`: the frames [n] saying codes [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses."""
+  """Writes `out`: the frames [n] saying mouths [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses."""
   meta = trained.subject.meta
   if wanted is None:
-    predictions = trained.predictor.from_codes(frame_ids, codes)
+    predictions = trained.predictor.from_mouths(frame_ids, mouths)
   else:
     targets = pose.target_poses(wanted, trained.subject, frame_ids)
     if warning := pose.warning(trained.subject, frame_ids, targets):
       logging.warning(warning)
-    predictions = trained.predictor.from_codes_at_poses(frame_ids, codes, targets)
+    predictions = trained.predictor.from_mouths_at_poses(frame_ids, mouths, targets)
   with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate) as writer:
     for prediction in tqdm(predictions, total=len(frame_ids), unit='frame', dynamic_ncols=True):
       writer.write(prediction.rgb_face)

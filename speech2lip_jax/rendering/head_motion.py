@@ -120,8 +120,8 @@ def head_layer(subject: Subject) -> HeadLayer:
 def canonical_points(depth_canonical: jax.Array, deepest: jax.Array, focal: float, scale: float) -> jax.Array:
   """The head's surface: each canonical pixel at its depth, [h, w, 3] float32 canonical camera, head units.
 
-  Bounded softly by `deepest`: of a head seen from the front nothing is seen behind its widest section, while a depth carried
-  on past the face's steep rim falls away without end.
+  The depth is limited softly to `deepest`. From the front, no part of a head behind its widest section is visible; but D_c
+  extrapolates the steep slope at the face's rim and would grow without limit.
 
   Args:
     depth_canonical: [h, w] D_c.

@@ -61,12 +61,8 @@ def _recorded(text: str, place: str) -> tuple[np.ndarray, np.ndarray, float]:
   if not (folder / 'meta.json').is_file():
     raise InputError(f'--pose={text}: {place or "nothing"} is no subject folder; give track:SUBJECT or track:SUBJECT/CLIP')
   subject = load_subject(folder)
-  clips = subject.meta.clips
-  chosen = [clip for clip in clips if clip.name == clip_name] if clip_name else [max(clips, key=lambda c: c.num_frames)]
-  if not chosen:
-    names = ', '.join(clip.name for clip in clips[:8]) + (' …' if len(clips) > 8 else '')
-    raise InputError(f'--pose={text}: {folder} has no clip {clip_name!r}; one of: {names}')
-  poses = subject.observed_from_canonical[chosen[0].start:chosen[0].start + chosen[0].num_frames]
+  clip = subject.find_clip(clip_name, f'--pose={text}')
+  poses = subject.observed_from_canonical[clip.start:clip.stop]
   return poses.astype(np.float64), head_centre(subject), subject.meta.width / subject.meta.focal_px
 
 

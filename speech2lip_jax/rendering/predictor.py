@@ -1,8 +1,8 @@
-"""Speech codes → pictures: the pmapped forward pass, in batches, over any number of frames.
+"""Audio embeddings → pictures: the pmapped forward pass, in batches, over any number of frames.
 
-Frames stream: only a few batches are ever in memory. Where the field has a time input, every frame is painted at the time of
-the middle training frame (`config.field.render_time`): the times of the frames painted on say nothing about new speech, and
-those of held-out frames give away their neighbours in time.
+Frames stream: only a few batches are ever in memory. A field with a time input is given the index of the middle training frame
+for every frame (`config.field.render_time`): the index of a background frame says nothing about new speech, and the index of a
+held-out frame would tell the field which training frames were its neighbours.
 """
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 
 from speech2lip_jax.common.devices import replicate, shard, unreplicate
 from speech2lip_jax.data.dataset import Subject, split_frames
-from speech2lip_jax.data.features import Windows
+from speech2lip_jax.data.features import FeatureWindows
 from speech2lip_jax.data.input_pipeline import Frames, make_frames, prefetch
 from speech2lip_jax.gamem.compose import Composition, paste_windows
 from speech2lip_jax.gamem.subject import SubjectConstants
@@ -21,7 +21,7 @@ from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.rendering import head_motion, silence
 
-CODE_BATCH = 256  # windows at once
+EMBEDDING_BATCH = 256  # windows at once
 
 
 class Prediction(NamedTuple):
@@ -49,8 +49,10 @@ class Predictor:
     if model.config.field.use_time and model.config.field.render_time == 'middle':
       train_ids = split_frames(subject, model.config.data).train
       self._middle_frame_id = train_ids[len(train_ids) // 2]
-    self._to_codes = jax.jit(lambda variables, audio_feat: self._model.apply(variables, audio_feat, method='speech_code'))
-    self._from_codes = jax.pmap(self._forward, static_broadcasted_argnums=5)
+    self._embed = jax.jit(lambda variables, audio_feat: self._model.apply(variables, audio_feat, method='audio_embedding'))
+    self._to_lips = jax.jit(self._lips)
+    self._read_depth = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
+    self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=5)
     self._from_lips = jax.pmap(self._carry)
     self._at_poses = jax.pmap(self._move)
 
@@ -67,11 +69,15 @@ class Predictor:
     mask = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), composition.mask_mouth[..., None], composition.origin)
     return rgb, mask[..., 0], composition.origin
 
-  def _forward(self, variables, constants, detail, codes, frames: Frames, with_blend_net: bool):
-    speech, rest, frame_id = codes
-    composition, blended = self._model.apply(variables, speech, frame_id, frames.rgb_face_observed / 255.0,
+  def _lips(self, variables, constants, mouths: silence.Mouths, frame_id):
+    rgb = self._model.apply(variables, mouths.audio_embedding, frame_id, constants, method='paint')
+    return rgb + mouths.rest[:, None, None, None] * mouths.residual
+
+  def _forward(self, variables, constants, residual, mouths, frames: Frames, with_blend_net: bool):
+    audio_embedding, rest, frame_id = mouths
+    composition, blended = self._model.apply(variables, audio_embedding, frame_id, frames.rgb_face_observed / 255.0,
                                              frames.observed_from_canonical, constants,
-                                             detail=rest[:, None, None, None] * detail, method='render')
+                                             residual=rest[:, None, None, None] * residual, method='render')
     window = blended if with_blend_net else composition.merged
     return self._finish(composition, window, frames.rgb_face_observed)
 
@@ -81,9 +87,9 @@ class Predictor:
                                     frames.observed_from_canonical, depth, method='compose')
     return self._finish(composition, composition.merged, frames.rgb_face_observed)
 
-  def _move(self, variables, constants, detail, stage: head_motion.Stage, codes, frames: Frames,
+  def _move(self, variables, constants, residual, stage: head_motion.Stage, mouths, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth, origin = self._forward(variables, constants, detail, codes, frames, True)
+    rgb_face, mask_mouth, origin = self._forward(variables, constants, residual, mouths, frames, True)
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -116,41 +122,42 @@ class Predictor:
     for i in range(count):
       yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window))
 
-  def codes(self, audio_feat: np.ndarray | Windows) -> np.ndarray:
-    """The speech code of each window: [n, T, C] → [n, num_features] float32."""
+  def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
+    """The audio embedding of each window: [n, T, C] → [n, num_features] float32."""
     num_frames, variables, parts = audio_feat.shape[0], unreplicate(self._variables), []
-    for start in range(0, num_frames, CODE_BATCH):
-      rows = np.minimum(np.arange(start, start + CODE_BATCH), num_frames - 1)  # one shape, one compilation
-      parts.append(np.asarray(self._to_codes(variables, audio_feat[rows])))
+    for start in range(0, num_frames, EMBEDDING_BATCH):
+      rows = np.minimum(np.arange(start, start + EMBEDDING_BATCH), num_frames - 1)  # one shape, one compilation
+      parts.append(np.asarray(self._embed(variables, audio_feat[rows])))
     return np.concatenate(parts)[:num_frames]
 
   def resting_mouth(self, train_ids: np.ndarray, audio_feat_of: Callable[[np.ndarray], np.ndarray]) -> silence.RestingMouth:
     """The mouth that the subject has in silence, found in the training frames by their speech windows."""
     frame_ids = silence.closed_frames(self._subject, train_ids)
     rgb_lip = self._subject.rgb_lip_canonical[frame_ids].mean(0, dtype=np.float32) / 255
-    code = self.codes(audio_feat_of(frame_ids)).mean(0)
-    plain = self.speech_only(code[None])
-    return silence.RestingMouth(code, rgb_lip - self._paint(plain, self._times(frame_ids[:1]))[0])
+    audio_embedding = self.audio_embeddings(audio_feat_of(frame_ids)).mean(0)
+    plain = self.mouths_of(audio_embedding[None])
+    return silence.RestingMouth(audio_embedding, rgb_lip - self._paint(plain, self._times(frame_ids[:1]))[0])
 
-  def speech_only(self, speech: np.ndarray) -> silence.Codes:
-    """Speech codes [n, num_features] as they are, whatever is heard."""
+  def mouths_of(self, audio_embedding: np.ndarray) -> silence.Mouths:
+    """The mouths of audio embeddings [n, num_features], none of them closed in silence."""
     box = self._subject.meta.lip_box
-    return silence.Codes(speech, np.zeros(len(speech), np.float32), np.zeros((box.height, box.width, 3), np.float32))
+    nothing = np.zeros((box.height, box.width, 3), np.float32)
+    return silence.Mouths(audio_embedding, np.zeros(len(audio_embedding), np.float32), nothing)
 
-  def from_codes(self, frame_ids: np.ndarray, codes: silence.Codes, with_blend_net: bool = True) -> Iterator[Prediction]:
-    """Frames `frame_ids` [n] of the subject with the mouths of `codes`."""
-    detail = replicate(codes.detail)
+  def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool = True) -> Iterator[Prediction]:
+    """Frames `frame_ids` [n] of the subject with these mouths."""
+    residual = replicate(mouths.residual)
 
     def make(rows):
       frames = make_frames(self._subject, self._poses, frame_ids[rows])
-      arguments = shard(((codes.speech[rows], codes.rest[rows], self._times(frame_ids[rows])), frames))
-      return (self._from_codes, self._variables, self._constants, detail, *arguments, with_blend_net)
+      arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
+      return (self._from_mouths, self._variables, self._constants, residual, *arguments, with_blend_net)
     return self._batches(len(frame_ids), make)
 
-  def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | Windows, with_blend_net: bool = True
+  def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows, with_blend_net: bool = True
                   ) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] of the subject saying `audio_feat` [n, T, C], each by itself."""
-    return self.from_codes(frame_ids, self.speech_only(self.codes(audio_feat)), with_blend_net)
+    return self.from_mouths(frame_ids, self.mouths_of(self.audio_embeddings(audio_feat)), with_blend_net)
 
   def _times(self, frame_ids: np.ndarray) -> np.ndarray:
     """The frame indices that the field's time input is given, [n] int32."""
@@ -158,47 +165,37 @@ class Predictor:
       frame_ids = np.full(len(frame_ids), self._middle_frame_id)
     return frame_ids.astype(np.int32)
 
-  def _paint(self, codes: silence.Codes, frame_id: np.ndarray) -> np.ndarray:
-    @jax.jit
-    def paint(variables, constants, speech, rest, frame_id):
-      rgb = self._model.apply(variables, speech, frame_id, constants, method='paint')
-      return rgb + rest[:, None, None, None] * codes.detail
+  def _paint(self, mouths: silence.Mouths, frame_id: np.ndarray) -> np.ndarray:
     variables, constants = unreplicate((self._variables, self._constants))
-    return np.asarray(paint(variables, constants, codes.speech, codes.rest, frame_id))
+    return np.asarray(self._to_lips(variables, constants, mouths, frame_id))
 
-  def painted_lips(self, frame_ids: np.ndarray, codes: silence.Codes) -> np.ndarray:
-    """The canonical lips of `codes`, not composed: [n, h, w, 3] uint8."""
+  def painted_lips(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
+    """The canonical lips of `mouths`, not composed: [n, h, w, 3] uint8."""
     times, parts = self._times(frame_ids), []
-    for start in range(0, len(times), CODE_BATCH):
-      rows = slice(start, start + CODE_BATCH)
-      part = silence.Codes(codes.speech[rows], codes.rest[rows], codes.detail)
+    for start in range(0, len(times), EMBEDDING_BATCH):
+      rows = np.minimum(np.arange(start, start + EMBEDDING_BATCH), len(times) - 1)  # one shape, one compilation
+      part = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
       parts.append(np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8))
-    return np.concatenate(parts)
+    return np.concatenate(parts)[:len(times)]
 
   def depth(self) -> np.ndarray:
     """D_c [h, w] with its learned correction, head units."""
-    read = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
-    return np.asarray(read(*unreplicate((self._variables, self._constants))))
+    return np.asarray(self._read_depth(*unreplicate((self._variables, self._constants))))
 
-  def from_codes_at_poses(self, frame_ids: np.ndarray, codes: silence.Codes, target_from_canonical: np.ndarray
+  def from_mouths_at_poses(self, frame_ids: np.ndarray, mouths: silence.Mouths, target_from_canonical: np.ndarray
                           ) -> Iterator[Prediction]:
-    """As `from_codes`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
+    """As `from_mouths`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
     subject = self._subject
     stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
     motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, stage.layer.centre)
-    stage, detail = replicate((stage, codes.detail))
+    stage, residual = replicate((stage, mouths.residual))
 
     def make(rows):
       frames = make_frames(subject, self._poses, frame_ids[rows])
       motion = jax.tree.map(lambda x: x[rows], motions)
-      arguments = shard(((codes.speech[rows], codes.rest[rows], self._times(frame_ids[rows])), frames, motion))
-      return (self._at_poses, self._variables, self._constants, detail, stage, *arguments)
+      arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
+      return (self._at_poses, self._variables, self._constants, residual, stage, *arguments)
     return self._batches(len(frame_ids), make)
-
-  def from_speech_at_poses(self, frame_ids: np.ndarray, audio_feat: np.ndarray | Windows, target_from_canonical: np.ndarray
-                           ) -> Iterator[Prediction]:
-    """As `from_speech`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
-    return self.from_codes_at_poses(frame_ids, self.speech_only(self.codes(audio_feat)), target_from_canonical)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] with given canonical lips: rgb_lip_of_rows(rows) → [b, h, w, 3] float32 in 0 … 1."""

@@ -1,7 +1,8 @@
 """The mouth in silence: the subject's own closed mouth, taken from training frames.
 
-Its speech code is what AudioNet hears in those frames; what the lip field paints too little of at that code is added as detail.
-Between speech and silence the codes are mixed, so that the mouth moves, where mixed pictures alone would show it twice.
+Its audio embedding is the mean of what the audio network gives for those frames. The lip field does not paint exactly their mouth
+from it, so the residual between the true closed mouth and what the field renders is added. Between speech and silence the
+embeddings are interpolated, so that the mouth moves; interpolated pictures would show it twice.
 """
 from typing import NamedTuple
 
@@ -15,22 +16,27 @@ _CLOSED_SHARE, _ALIKE_SHARE, _FEWEST = 0.05, 0.2, 8
 
 
 class RestingMouth(NamedTuple):
-  """code: [num_features]. detail: [h, w, 3], what the field paints too little of at that code."""
-  code: np.ndarray
-  detail: np.ndarray
+  """audio_embedding: [num_features]. residual: [h, w, 3], the true closed mouth minus what the lip field renders from it."""
+  audio_embedding: np.ndarray
+  residual: np.ndarray
 
 
-class Codes(NamedTuple):
-  """Mouths of n frames. speech: [n, num_features] codes to paint. rest: [n] 0 … 1, share of `detail` [h, w, 3] to be added."""
-  speech: np.ndarray
+class Mouths(NamedTuple):
+  """What n mouths are rendered from.
+
+  audio_embedding: [n, num_features] float32. rest: [n] float32 0 … 1, the share of `residual` [h, w, 3] that is added.
+  """
+  audio_embedding: np.ndarray
   rest: np.ndarray
-  detail: np.ndarray
+  residual: np.ndarray
 
 
-def close_mouth(speech: np.ndarray, activity: np.ndarray, resting: RestingMouth) -> Codes:
-  """Speech codes [n, num_features] where `activity` [n] is 1, the resting mouth where it is 0, and on the way between."""
+def close_mouth(audio_embedding: np.ndarray, activity: np.ndarray, resting: RestingMouth) -> Mouths:
+  """The mouths of `audio_embedding` [n, num_features] where `activity` [n] is 1, the resting mouth where it is 0, between where
+  it is between."""
   share = activity[:, None]
-  return Codes((share * speech + (1 - share) * resting.code).astype(np.float32), (1 - activity).astype(np.float32), resting.detail)
+  mixed = share * audio_embedding + (1 - share) * resting.audio_embedding
+  return Mouths(mixed.astype(np.float32), (1 - activity).astype(np.float32), resting.residual)
 
 
 def closed_frames(subject: Subject, frame_ids: np.ndarray) -> np.ndarray:

@@ -1,25 +1,23 @@
-"""A trained workdir, opened: speech → speech codes of all frames, smoothed, and closed in silence.
+"""A trained workdir, opened: speech → audio embeddings of all frames, smoothed, and closed in silence.
 
-The codes of all frames come first, since they are small and their neighbours and silence matter.
+The mouths of all frames come first, since they are small and their neighbours and silence matter.
 """
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.io import wavfile
 from scipy.ndimage import gaussian_filter1d
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.data import schema, voice_activity
-from speech2lip_jax.data.dataset import Split, Subject, load_subject, split_frames
-from speech2lip_jax.data.features import SpeechFeatures, open_features
-from speech2lip_jax.gamem.subject import subject_constants
-from speech2lip_jax.models.build import build_model
+from speech2lip_jax.data import voice_activity
+from speech2lip_jax.data.dataset import Split, Subject
+from speech2lip_jax.data.features import SpeechFeatures
 from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.predictor import Predictor
 from speech2lip_jax.training import checkpoint
 from speech2lip_jax.training import state as train_state
+from speech2lip_jax.training.run import open_run
 
 HEARD_AROUND = 75  # frames of a clip around those wanted, for the detector of speech to hear as well
 
@@ -33,25 +31,20 @@ class Trained(NamedTuple):
   predictor: Predictor
   step: int
 
-  def subject_codes(self, frame_ids: np.ndarray) -> silence.Codes:
+  def subject_mouths(self, frame_ids: np.ndarray) -> silence.Mouths:
     """Mouths of frames of the subject that say their own sound, smoothed and closed in silence as the config wants it."""
-    clip_ids = self.subject.clip_of_frames(frame_ids)
-    breaks = np.flatnonzero((np.diff(frame_ids) != 1) | np.diff(clip_ids)) + 1
-    speech = self._smooth(self.predictor.codes(self.features.subject_windows(frame_ids)), breaks)
+    breaks = np.flatnonzero((np.diff(frame_ids) != 1) | np.diff(self.subject.clip_of_frames(frame_ids))) + 1
+    audio_embedding = self._smooth(self.predictor.audio_embeddings(self.features.subject_windows(frame_ids)), breaks)
     if not self.config.silence.close:
-      return self.predictor.speech_only(speech)
-    _, sound = wavfile.read(self.subject.folder / 'audio.wav', mmap=True)
+      return self.predictor.mouths_of(audio_embedding)
     activity = np.empty(len(frame_ids), np.float32)
-    for clip_id in np.unique(clip_ids):
-      rows = np.flatnonzero(clip_ids == clip_id)
-      clip = self.subject.meta.clips[clip_id]
+    for clip, rows in self.subject.by_clip(frame_ids):
       start = max(clip.start, frame_ids[rows[0]] - HEARD_AROUND)
-      stop = min(clip.start + clip.num_frames, frame_ids[rows[-1]] + 1 + HEARD_AROUND)
-      heard = sound[start * schema.SAMPLES_PER_FRAME:stop * schema.SAMPLES_PER_FRAME]
-      activity[rows] = self._activity(heard, stop - start)[frame_ids[rows] - start]
-    return silence.close_mouth(speech, activity, self._resting_mouth())
+      stop = min(clip.stop, frame_ids[rows[-1]] + 1 + HEARD_AROUND)
+      activity[rows] = self._activity(self.subject.sound[start:stop].reshape(-1), stop - start)[frame_ids[rows] - start]
+    return silence.close_mouth(audio_embedding, activity, self._resting_mouth())
 
-  def sound_codes(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> silence.Codes:
+  def sound_mouths(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> silence.Mouths:
     """Mouths of a new sound, smoothed and closed in silence as the config wants it.
 
     Args:
@@ -62,16 +55,17 @@ class Trained(NamedTuple):
     Raises:
       InputError: the file of features is missing, does not fit, or is not wanted.
     """
-    speech = self._smooth(self.predictor.codes(self.features.sound_windows(mono, num_frames, features_file)), [])
+    windows = self.features.sound_windows(mono, num_frames, features_file)
+    audio_embedding = self._smooth(self.predictor.audio_embeddings(windows), [])
     if not self.config.silence.close:
-      return self.predictor.speech_only(speech)
-    return silence.close_mouth(speech, self._activity(mono, num_frames), self._resting_mouth())
+      return self.predictor.mouths_of(audio_embedding)
+    return silence.close_mouth(audio_embedding, self._activity(mono, num_frames), self._resting_mouth())
 
-  def _smooth(self, speech: np.ndarray, breaks: np.ndarray | list[int]) -> np.ndarray:
+  def _smooth(self, audio_embedding: np.ndarray, breaks: np.ndarray | list[int]) -> np.ndarray:
     std = self.config.audio.smoothing
     if not std:
-      return speech
-    return np.concatenate([gaussian_filter1d(run, std, axis=0, mode='nearest') for run in np.split(speech, breaks)])
+      return audio_embedding
+    return np.concatenate([gaussian_filter1d(run, std, axis=0, mode='nearest') for run in np.split(audio_embedding, breaks)])
 
   def _activity(self, mono: np.ndarray, num_frames: int) -> np.ndarray:
     config = self.config.silence
@@ -101,18 +95,15 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
   """
   config = checkpoint.read_config(workdir)
   validate_config(config)
-  subject = load_subject(config.data.path)
-  split = split_frames(subject, config.data)
-  features = open_features(subject, config.audio)
-  model = build_model(subject, config)
-  constants = subject_constants(subject, split.train)
+  run = open_run(config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
     step = checkpoints.best_step()
     if step is None:
       raise InputError(f'{workdir}/checkpoints: no checkpoint yet; let speech2lip train run to its first one '
                        f'({config.train.eval_every} steps)')
-    shapes = jax.eval_shape(lambda constants: train_state.create_variables(model, constants, config, features.num_channels),
-                            constants)
+    create = lambda constants: train_state.create_variables(run.model, constants, config, run.features.num_channels)
+    shapes = jax.eval_shape(create, run.constants)
     weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
-  return Trained(config, subject, split, features, Predictor(model, variables, constants, subject, batch_size), step)
+  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size)
+  return Trained(config, run.subject, run.split, run.features, predictor, step)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
-from scipy.io import wavfile
 from tqdm import tqdm
 
 from speech2lip_jax.common.files import write_text
@@ -60,13 +59,13 @@ def candidates(trained: Trained) -> dict[str, Callable[[], Iterator[Prediction]]
   known = np.sort(np.concatenate([split.train, split.val]))
   mel = lambda frame_ids: subject_mel_windows(subject, frame_ids, steps)
   nearest = known[nearest_windows(mel(split.test), mel(known), min(NUM_NEAREST, len(known)))]
-  codes = trained.subject_codes(split.test)
+  mouths = trained.subject_mouths(split.test)
   mean = mean_lips(subject, known)
   lips = subject.rgb_lip_canonical
   from_lips = lambda rgb_lip_of_rows: lambda: trained.predictor.from_lips(split.test, rgb_lip_of_rows)
   return {
-      'model': lambda: trained.predictor.from_codes(split.test, codes),
-      'without_blend_net': lambda: trained.predictor.from_codes(split.test, codes, with_blend_net=False),
+      'model': lambda: trained.predictor.from_mouths(split.test, mouths),
+      'without_blend_net': lambda: trained.predictor.from_mouths(split.test, mouths, with_blend_net=False),
       'oracle': from_lips(lambda rows: lips[split.test[rows]] / np.float32(255)),
       'mean_lips': from_lips(lambda rows: np.broadcast_to(mean, (len(rows), *mean.shape))),
       'nearest': from_lips(lambda rows: lips[nearest[rows, 0]] / np.float32(255)),
@@ -166,8 +165,7 @@ def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dic
   subject, test = trained.subject, trained.split.test
   clip_ids = subject.clip_of_frames(test)
   starts = np.flatnonzero(np.diff(clip_ids, prepend=-1))
-  _, sound = wavfile.read(subject.folder / 'audio.wav', mmap=True)
-  heard = sound[:subject.meta.num_frames * schema.SAMPLES_PER_FRAME].reshape(-1, schema.SAMPLES_PER_FRAME)[test].reshape(-1)
+  heard = subject.sound[test].reshape(-1)
   sheet = cv2.imread(str(subject.folder / 'contact_sheet.png'))
   chosen = [name for name in ('model', 'mean_lips', 'truth') if name in scores]
   return report_page.Report(

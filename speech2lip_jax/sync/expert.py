@@ -83,10 +83,11 @@ class Expert:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Committee:
+class Ensemble:
   """Experts of one subject that judge together: cosines of its embeddings are the means of theirs.
 
-  What one expert likes without reason the others do not, so that a mouth is improved for experts that it never met.
+  One expert has weaknesses that a generator can exploit; the mean of several has fewer, so that the mouth also improves for experts
+  that it was not trained against.
   """
   members: tuple[Expert, ...]
 
@@ -148,7 +149,7 @@ def listed_folders(value: str) -> list[str]:
   return [value] if os.path.isdir(value) else [folder for folder in value.split(',') if folder]
 
 
-def open_experts(folders: Sequence[os.PathLike | str], subject: Subject) -> Expert | Committee | SyncNetExpert:
+def open_experts(folders: Sequence[os.PathLike | str], subject: Subject) -> Expert | Ensemble | SyncNetExpert:
   """Opens what the sync loss asks: the expert of a folder, or those of several, who judge together.
 
   Raises:
@@ -160,10 +161,10 @@ def open_experts(folders: Sequence[os.PathLike | str], subject: Subject) -> Expe
   if any(isinstance(expert, SyncNetExpert) for expert in experts):
     listed = ','.join(map(str, folders))
     raise InputError(f'config.sync.expert={listed}: SyncNet looks at whole faces and judges alone; give its folder only')
-  return Committee(tuple(experts))
+  return Ensemble(tuple(experts))
 
 
-def sync_sampler(expert: Expert | Committee | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict,
+def sync_sampler(expert: Expert | Ensemble | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict,
                  seed: int) -> SyncSampler:
   """Windows among the given frames, with the expert's embeddings of their speech.
 

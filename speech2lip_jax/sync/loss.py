@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 
 
-def contrastive_sync(mouth: jax.Array, speech: jax.Array, negative_weight: float) -> jax.Array:
+def sync_loss(mouth: jax.Array, speech: jax.Array, negative_weight: float) -> jax.Array:
   """y (1 − cos) + (1 − y) max(0, cos) between generated mouths and speech (Eq. 6).
 
   Positives (y = 1) are mouths with the speech they were generated from; negatives are the same mouths with speech of other

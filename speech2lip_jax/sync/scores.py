@@ -2,7 +2,6 @@
 import dataclasses
 
 import numpy as np
-from scipy.io import wavfile
 
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, runs_of
@@ -13,12 +12,10 @@ from speech2lip_jax.sync.expert import Expert
 
 def subject_activity(subject: Subject, frame_ids: np.ndarray) -> np.ndarray:
   """1 where a frame is spoken, 0 where not, [n] float32, found in the subject's own sound clip by clip."""
-  _, sound = wavfile.read(subject.folder / 'audio.wav', mmap=True)
-  clip_ids, activity = subject.clip_of_frames(frame_ids), np.zeros(len(frame_ids), np.float32)
-  for clip_id in np.unique(clip_ids):
-    clip, rows = subject.meta.clips[clip_id], clip_ids == clip_id
-    samples = sound[clip.start * schema.SAMPLES_PER_FRAME:(clip.start + clip.num_frames) * schema.SAMPLES_PER_FRAME]
-    activity[rows] = speech_frames(samples, clip.num_frames)[frame_ids[rows] - clip.start]
+  activity = np.zeros(len(frame_ids), np.float32)
+  for clip, rows in subject.by_clip(frame_ids):
+    spoken = speech_frames(subject.sound[clip.start:clip.stop].reshape(-1), clip.num_frames)
+    activity[rows] = spoken[frame_ids[rows] - clip.start]
   return activity
 
 

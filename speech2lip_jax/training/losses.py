@@ -1,6 +1,62 @@
-"""Loss terms (Eq. 6–9). Images [..., 3] float32 in 0 … 1; every term is a scalar mean, lower is better."""
+"""The loss: one function a term, and their sum (Eq. 7, 8, 10). Images [..., 3] float32 in 0 … 1; every term is a scalar mean.
+
+The sync term (Eq. 6) is `sync.loss`; the depth's (Eq. 9) is minimised before training, by `gamem.learn_depth`.
+"""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from speech2lip_jax.models.lpips import Lpips
+
+
+def lip_loss(painted: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+  """L_m, L2 on canonical lips (Eq. 7): the mean over frames of each frame's mean squared error.
+
+  Args:
+    painted: groups of frames, each with its painted and its true colours, [n, P, 3] both; P pixels may differ between groups.
+  """
+  return jnp.mean(jnp.concatenate([jnp.mean(jnp.square(rgb - true), (1, 2)) for rgb, true in painted]))
+
+
+def frame_loss(blended: jax.Array, observed: jax.Array) -> jax.Array:
+  """The L2 of L_w on the blended window (Eq. 8).
+
+  Args:
+    blended, observed: [B, h, w, 3], Blend-Net's picture of the window and the true frame's.
+  """
+  return mean_squared_error(blended, observed)
+
+
+def perceptual_loss(blended: jax.Array, observed: jax.Array, lpips: Any | None) -> jax.Array:
+  """The perceptual distance of L_w on the blended window (Eq. 8): LPIPS, or the distance of edges where there are no weights.
+
+  Args:
+    blended, observed: [B, h, w, 3].
+    lpips: variables of `Lpips`, or None.
+  """
+  if lpips is None:
+    return edge_distance(blended, observed)
+  return jnp.mean(Lpips().apply(lpips, blended, observed)[0])
+
+
+def total_loss(terms: Mapping[str, jax.Array], weights: ConfigDict) -> jax.Array:
+  """The weighted sum of a step's terms (Eq. 10).
+
+  Args:
+    terms: 'lip', and those that the step has of 'sync', 'frame' and 'perceptual'.
+    weights: `config.loss`.
+  """
+  total = weights.lip_weight * terms['lip']
+  if 'sync' in terms:
+    total += weights.sync_weight * terms['sync']
+  if 'frame' in terms:
+    total += weights.frame_weight * terms['frame']
+  if 'perceptual' in terms:
+    total += weights.perceptual_weight * terms['perceptual']
+  return total
 
 
 def mean_squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
@@ -9,7 +65,7 @@ def mean_squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def masked_mean_squared_error(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
-  """L2 over the pixels where mask is 1; mask broadcasts against the images (reference program's depth term, Eq. 9)."""
+  """L2 over the pixels where mask is 1; mask broadcasts against the images (released program's depth term, Eq. 9)."""
   mask = jnp.broadcast_to(mask, prediction.shape)
   return jnp.sum(jnp.square(prediction - target) * mask) / (jnp.sum(mask) + 1e-6)
 
@@ -29,7 +85,7 @@ def edge_distance(prediction: jax.Array, target: jax.Array, num_scales: int = 3)
   Args:
     prediction, target: [B, h, w, 3], h and w at least 2 ** num_scales.
   """
-  total = 0.0
+  total = jnp.zeros(())
   for scale in range(num_scales):
     if scale:
       prediction, target = _halved(prediction), _halved(target)

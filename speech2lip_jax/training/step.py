@@ -1,9 +1,9 @@
 """The training step over devices. `jax.pmap` for training lives only here.
 
-A step is in a phase, each compiled once: 'lips' trains speech → canonical lips, 'blend' adds frames that are composed and
-blended, and '+sync' begins the batch with windows of consecutive frames whose mouths a frozen expert holds against speech.
-All noise is keyed by (seed, step, position in the global batch), so the same
-step is taken whatever the number of devices or processes, and again after a restart.
+What a step's loss has follows from its batch (`Phase`): lips always (Eq. 7); windows of consecutive frames, whose mouths a frozen
+expert holds against speech (Eq. 6), where the batch has them; composed and blended frames (Eq. 8) where it has these. Each
+combination is compiled once. All noise is keyed by (seed, step, position in the global batch), so the same step is taken
+whatever the number of devices or processes, and again after a restart.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,129 +15,159 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.input_pipeline import Batch, Resident, composed_rows
-from speech2lip_jax.gamem.compose import paste_windows
+from speech2lip_jax.gamem.compose import Composition, paste_windows
 from speech2lip_jax.gamem.subject import SubjectConstants
-from speech2lip_jax.models.lpips import Lpips
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.ops import fill
 from speech2lip_jax.sync import lattice
-from speech2lip_jax.sync import loss as sync_loss
+from speech2lip_jax.sync.loss import sync_loss
 from speech2lip_jax.training import losses
 from speech2lip_jax.training.augment import augmented
+from speech2lip_jax.training.frozen import Frozen
 from speech2lip_jax.training.state import TrainState
 
 AXIS = 'device'
-PHASES = ('lips', 'lips+sync', 'blend', 'blend+sync')
 
 
-class Frozen(NamedTuple):
-  """Networks that losses ask and that are never trained. expert: `Expert`, `SyncNetExpert` or None. lpips: variables or None."""
-  expert: Any = None
-  lpips: Any = None
+class Phase(NamedTuple):
+  """What a step trains besides canonical lips. blend: composed frames and Blend-Net. sync: by the sync loss."""
+  blend: bool
+  sync: bool
+
+  @property
+  def name(self) -> str:
+    """'lips', 'lips+sync', 'blend' or 'blend+sync'."""
+    return ('blend' if self.blend else 'lips') + ('+sync' if self.sync else '')
+
+  @property
+  def rank(self) -> int:
+    """0, 1, 2: how many of the two have begun. It never falls in a run, since neither ends."""
+    return self.blend + self.sync
 
 
-def phase_of_step(step: int, config: ConfigDict) -> str:
-  """'blend' from config.train.blend_start_step on, 'lips' before; '+sync' from config.sync.start_step on, given an expert."""
-  phase = 'blend' if step >= config.train.blend_start_step else 'lips'
-  return f'{phase}+sync' if config.sync.expert and step >= config.sync.start_step else phase
+def phase_of_step(step: int, config: ConfigDict) -> Phase:
+  """Blend from config.train.blend_start_step on; sync from config.sync.start_step on, given an expert."""
+  return Phase(step >= config.train.blend_start_step, bool(config.sync.expert) and step >= config.sync.start_step)
 
 
-def make_loss(model: Speech2Lip, config: ConfigDict, phase: str) -> Callable:
+class _Inputs(NamedTuple):
+  """What the terms of one device's loss read. B: its frames.
+
+  variables: {'params', 'batch_stats'}. audio_feat: [B, T, C] speech as the networks hear it. shift_keys, hole_keys: [B] keys of
+  each frame's noise.
+  """
+  variables: dict[str, Any]
+  batch: Batch
+  resident: Resident
+  constants: SubjectConstants
+  frozen: Frozen
+  audio_feat: jax.Array
+  shift_keys: jax.Array
+  hole_keys: jax.Array
+
+
+def _painted_lips(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, rows: slice, pixels: jax.Array
+                  ) -> tuple[jax.Array, jax.Array]:
+  """Colours [n, P, 3] that the model paints at pixels [P] of the lips of the frames in `rows`, and the true ones."""
+  draw = lambda key: jax.random.uniform(jax.random.fold_in(key, 1))
+  shift = jax.vmap(draw)(inputs.shift_keys[rows]) if config.field.ensemble else None
+  frame_id = inputs.batch.frame_id[rows]
+  rgb = model.apply(inputs.variables, inputs.audio_feat[rows], frame_id, pixels, inputs.constants, shift, method='lip_pixels')
+  lips = inputs.resident.rgb_lip_canonical
+  true = lips.reshape(len(lips), -1, 3)
+  return rgb, true[frame_id[:, None], pixels] / 255.0
+
+
+def _single_pixels(model: Speech2Lip, config: ConfigDict, key: jax.Array) -> jax.Array:
+  """The pixels [P] at which a step paints the frames that are in no window: a random part of the lip box, or all of it."""
+  num_pixels = model.geometry.lip_box.height * model.geometry.lip_box.width
+  if not 0 < config.train.lip_pixels < num_pixels:
+    return jnp.arange(num_pixels)
+  return jax.random.choice(key, num_pixels, (config.train.lip_pixels,), replace=False)
+
+
+def _window_mouths(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key: jax.Array
+                   ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+  """The lips of the windows' frames, painted and true, and the expert's embedding of each window's mouths [V, E]."""
+  expert, batch, box = inputs.frozen.expert, inputs.batch, model.geometry.lip_box
+  assert batch.sync is not None
+  rows = slice(batch.num_window_frames)
+  if batch.sync.frames is None:  # an expert of lips looks at its lattice alone; the lip loss then takes the same pixels
+    phase_yx = jax.random.randint(key, (2,), 0, expert.stride)
+    pixels = lattice.lattice_pixels((box.height, box.width), expert.stride, phase_yx)
+    rgb, true = _painted_lips(model, config, inputs, rows, pixels)
+    windows = rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:])
+    return (rgb, true), expert.embed_mouth(expert.pictures_of_pixels(windows, pixels))[:, 0]
+  rgb, true = _painted_lips(model, config, inputs, rows, jnp.arange(box.height * box.width))
+  frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
+  depth = model.apply(inputs.variables, inputs.constants, method='depth')
+  composition = model.apply(inputs.variables, rgb.reshape(-1, box.height, box.width, 3), *frames, depth, method='compose')
+  faces = paste_windows(frames.rgb_face_observed, composition.merged, composition.origin)
+  return (rgb, true), expert.embed_faces(faces, batch.sync.face_box)
+
+
+def _black_holes(model: Speech2Lip, config: ConfigDict, keys: jax.Array) -> jax.Array:
+  """[B, wh, ww] bool: holes in `config.blend.hole_fraction` of the windows, to be filled by Blend-Net."""
+  def one(key):
+    chance_key, hole_key = jax.random.split(key)
+    hole = fill.random_holes(hole_key, *model.geometry.window)
+    return hole & jax.random.bernoulli(chance_key, config.blend.hole_fraction)
+  return jax.vmap(one)(keys)
+
+
+def _blended_frames(model: Speech2Lip, config: ConfigDict, inputs: _Inputs) -> tuple[Composition, jax.Array, Any]:
+  """The composed frames, Blend-Net's picture of their windows [b, wh, ww, 3], and the new batch statistics."""
+  batch = inputs.batch
+  assert batch.frames is not None
+  rows = composed_rows(len(batch.frame_id), batch.num_window_frames, config.train.blend_every)
+  rgb_face, poses = batch.frames.rgb_face_observed / 255.0, batch.frames.observed_from_canonical
+  (composition, blended), updated = model.apply(
+      inputs.variables, inputs.audio_feat[rows], batch.frame_id[rows], rgb_face, poses, inputs.constants, train=True,
+      hole=_black_holes(model, config, inputs.hole_keys[rows]), mutable=['batch_stats'])
+  return composition, blended, updated['batch_stats']
+
+
+def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
   """The loss of one device's batch.
 
   (params, batch_stats, batch, resident, constants, frozen, key) → (loss, (named terms, batch_stats)).
   """
-  _, _, lip_height, lip_width = model.geometry.lip_box
-  num_pixels = lip_height * lip_width
-  weights = config.loss
-
-  def painted(variables, batch: Batch, resident: Resident, audio_feat, keys, rows, pixels, constants):
-    """Colours [n, P, 3] of pixels [P] of the frames in the slice `rows`, and the true ones."""
-    shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys[rows]) if config.field.ensemble else None
-    rgb = model.apply(variables, audio_feat[rows], batch.frame_id[rows], pixels, constants, shift, method='lip_pixels')
-    true = resident.rgb_lip_canonical.reshape(-1, num_pixels, 3)
-    return rgb, true[batch.frame_id[rows][:, None], pixels] / 255.0
-
-  def single_pixels(key):
-    """The pixels [P] of a step's frames: a random part of them, or all."""
-    if not 0 < config.train.lip_pixels < num_pixels:
-      return jnp.arange(num_pixels)
-    return jax.random.choice(key, num_pixels, (config.train.lip_pixels,), replace=False)
-
-  def lip_terms(variables, batch: Batch, resident: Resident, audio_feat, keys, step_key, constants, frozen: Frozen):
-    num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
-    pixel_key, phase_key = jax.random.split(step_key)
-    singles = slice(num_window_frames, None)
-    rgb, target = painted(variables, batch, resident, audio_feat, keys, singles, single_pixels(pixel_key), constants)
-    error = jnp.mean(jnp.square(rgb - target), (1, 2))
-    if not num_window_frames:
-      return {'lip': jnp.mean(error)}
-    rows, expert = slice(num_window_frames), frozen.expert
-    if batch.sync.frames is None:  # looks at lips alone: at its lattice's pixels, which are also those of the lip loss
-      phase_yx = jax.random.randint(phase_key, (2,), 0, expert.stride)
-      pixels = lattice.lattice_pixels((lip_height, lip_width), expert.stride, phase_yx)
-      rgb, target = painted(variables, batch, resident, audio_feat, keys, rows, pixels, constants)
-      mouth = expert.embed_mouth(expert.pictures_of_pixels(rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:]), pixels))[:, 0]
-    else:
-      rgb, target = painted(variables, batch, resident, audio_feat, keys, rows, jnp.arange(num_pixels), constants)
-      frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
-      composition = model.apply(variables, rgb.reshape(-1, lip_height, lip_width, 3), *frames,
-                                model.apply(variables, constants, method='depth'), method='compose')
-      faces = paste_windows(frames.rgb_face_observed, composition.merged, composition.origin)
-      mouth = expert.embed_faces(faces, batch.sync.face_box)
-    error = jnp.concatenate([jnp.mean(jnp.square(rgb - target), (1, 2)), error])
-    return {'lip': jnp.mean(error), 'sync': sync_loss.contrastive_sync(mouth, batch.sync.speech, config.sync.negative_weight)}
-
-  def black_holes(keys):
-    """[B, wh, ww] bool: holes in `hole_fraction` of the windows, to be filled by Blend-Net."""
-    def one(key):
-      chance_key, hole_key = jax.random.split(key)
-      hole = fill.random_holes(hole_key, *model.geometry.window)
-      return hole & jax.random.bernoulli(chance_key, config.blend.hole_fraction)
-    return jax.vmap(one)(keys)
-
-  def frame_terms(variables, batch: Batch, audio_feat, keys, constants, frozen: Frozen):
-    num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech) if 'sync' in phase else 0
-    rows = composed_rows(len(batch.frame_id), num_window_frames, config.train.blend_every)
-    rgb_face, poses = batch.frames.rgb_face_observed / 255.0, batch.frames.observed_from_canonical
-    (composition, blended), updated = model.apply(
-        variables, audio_feat[rows], batch.frame_id[rows], rgb_face, poses, constants, train=True,
-        hole=black_holes(keys[rows]), mutable=['batch_stats'])
-    terms = {'frame': losses.mean_squared_error(blended, composition.observed)}
-    if weights.perceptual_weight:
-      if frozen.lpips is None:
-        terms['perceptual'] = losses.edge_distance(blended, composition.observed)
-      else:
-        terms['perceptual'] = jnp.mean(Lpips().apply(frozen.lpips, blended, composition.observed)[0])
-    return terms, updated['batch_stats']
-
   def loss_fn(params, batch_stats, batch: Batch, resident: Resident, constants: SubjectConstants, frozen: Frozen, step_key):
     sample_key, shared_key = jax.random.split(step_key)
     keys = jax.vmap(lambda i: jax.random.fold_in(sample_key, i))(batch.sample_id)
     noise_keys, shift_keys, hole_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
-    variables = {'params': params, 'batch_stats': batch_stats}
-    clean = resident.audio_feat[batch.frame_id]
+    pixel_key, lattice_key = jax.random.split(shared_key)
+    clean, in_windows = resident.audio_feat[batch.frame_id], batch.num_window_frames
     audio_feat = augmented(clean, noise_keys, config.audio)
-    if 'sync' in phase:  # what comes late or early is heard in clean speech; noise of its own on each frame would hide it
-      num_window_frames = schema.SYNC_FRAMES * len(batch.sync.speech)
-      audio_feat = jnp.concatenate([clean[:num_window_frames], audio_feat[num_window_frames:]])
-    terms = lip_terms(variables, batch, resident, audio_feat, shift_keys, shared_key, constants, frozen)
-    if 'blend' in phase:
-      frame, batch_stats = frame_terms(variables, batch, audio_feat, hole_keys, constants, frozen)
-      terms |= frame
-    total = sum(weights[f'{name}_weight'] * term for name, term in terms.items())
+    if in_windows:  # Windows hear clean speech: noise of its own on each frame would hide whether a mouth is late or early.
+      audio_feat = jnp.concatenate([clean[:in_windows], audio_feat[in_windows:]])
+    variables = {'params': params, 'batch_stats': batch_stats}
+    inputs = _Inputs(variables, batch, resident, constants, frozen, audio_feat, shift_keys, hole_keys)
+
+    painted = [_painted_lips(model, config, inputs, slice(in_windows, None), _single_pixels(model, config, pixel_key))]
+    terms = {}
+    if batch.sync is not None:
+      of_windows, mouth = _window_mouths(model, config, inputs, lattice_key)
+      painted.insert(0, of_windows)
+      terms['sync'] = sync_loss(mouth, batch.sync.speech, config.sync.negative_weight)
+    terms['lip'] = losses.lip_loss(painted)
+    if batch.frames is not None:
+      composition, blended, batch_stats = _blended_frames(model, config, inputs)
+      terms['frame'] = losses.frame_loss(blended, composition.observed)
+      if config.loss.perceptual_weight:
+        terms['perceptual'] = losses.perceptual_loss(blended, composition.observed, frozen.lpips)
+    total = losses.total_loss(terms, config.loss)
     return total, (terms | {'total': total}, batch_stats)
 
   return loss_fn
 
 
-def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict, phase: str
-                    ) -> Callable:
+def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict) -> Callable:
   """The pmapped step (state, batch, resident, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
 
   Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated.
   """
-  loss_fn = make_loss(model, config, phase)
+  loss_fn = make_loss(model, config)
 
   def step(state: TrainState, batch: Batch, resident: Resident, constants: SubjectConstants, frozen: Frozen):
     step_key = jax.random.fold_in(jax.random.key(batch.seed[0]), state.step)

@@ -1,9 +1,13 @@
 """Validation during training."""
+from collections.abc import Iterator
+
 import numpy as np
 
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.metrics import image as image_metrics
-from speech2lip_jax.rendering import predictor
+from speech2lip_jax.rendering.predictor import Prediction, Predictor
+from speech2lip_jax.training.run import Run
+from speech2lip_jax.training.state import TrainState
 
 NUM_SAMPLES = 6  # test frames in a sample picture
 
@@ -11,26 +15,25 @@ NUM_SAMPLES = 6  # test frames in a sample picture
 class Validation:
   """Renders the validation frames with the averaged weights, and a strip of test frames to look at."""
 
-  def __init__(self, model, constants, subject, split, features, config):
-    self._subject, self._features = subject, features
-    self._val_ids = evenly_spaced(split.val, config.data.num_val_frames)
-    self._sample_ids = evenly_spaced(split.test, NUM_SAMPLES)
-    self._make = lambda variables: predictor.Predictor(model, variables, constants, subject)
-    self._predictor = None
+  def __init__(self, run: Run):
+    self._run, self._subject, self._features = run, run.subject, run.features
+    self._val_ids = evenly_spaced(run.split.val, run.config.data.num_val_frames)
+    self._sample_ids = evenly_spaced(run.split.test, NUM_SAMPLES)
+    self._predictor: Predictor | None = None
 
-  def _predictions(self, state, ids):
+  def _predictions(self, state: TrainState, ids: np.ndarray) -> Iterator[Prediction]:
     variables = {'params': state.ema_params, 'batch_stats': state.batch_stats}
     if self._predictor is None:
-      self._predictor = self._make(variables)
+      self._predictor = Predictor(self._run.model, variables, self._run.constants, self._subject)
     self._predictor.set_variables(variables)
     return self._predictor.from_speech(ids, self._features.subject_windows(ids))
 
-  def psnr_lip(self, state) -> float:
+  def psnr_lip(self, state: TrainState) -> float:
     """Mean PSNR of the mouth's pixels over the validation frames, dB."""
     predictions = zip(self._val_ids, self._predictions(state, self._val_ids), strict=True)
     return float(np.mean([image_metrics.psnr(p.rgb_face, self._subject.frames[i], p.mask_mouth) for i, p in predictions]))
 
-  def sample(self, state) -> np.ndarray:
+  def sample(self, state: TrainState) -> np.ndarray:
     """True test frames over rendered ones: [2·H, 6·W, 3] uint8."""
     rendered = [p.rgb_face for p in self._predictions(state, self._sample_ids)]
     return np.vstack([np.hstack(self._subject.frames[self._sample_ids]), np.hstack(rendered)])
