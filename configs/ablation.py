@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
   config.data.max_train_seconds = float(SECONDS_OF_ALL)
   config.data.num_val_frames = 48
   config.train.num_steps = 800
-  config.train.blend_start_step = 650
+  config.train.blend_start_step = config.train.get_ref('num_steps') * 13 // 16
   config.train.batch_size = 32
   config.train.lip_pixels = 0
   config.train.eval_every = 400

@@ -2,11 +2,12 @@
 
     speech2lip train --config configs/default.py --workdir RUN --config.data.path=SUBJECT
 """
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
   """Every field once, with its unit and range."""
+  num_steps = FieldReference(4400)  # the phases below begin at shares of it, so that they scale with config.train.num_steps
   config = ConfigDict()
   config.seed = 0  # ≥ 0; initialisation, order of frames and all noise follow from it
 
@@ -81,17 +82,17 @@ def get_config() -> ConfigDict:
   config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;
   # 'own': experts trained first, into the workdir
   config.sync.num_own = 2  # experts of 'own', which judge together
-  config.sync.start_step = 1000  # from here on windows of 5 consecutive frames come to each batch
+  config.sync.start_step = num_steps * 5 // 22  # step; from here on windows of 5 consecutive frames come to each batch
   config.sync.num_windows = 8  # windows a step over all devices; a multiple of devices
   config.sync.num_negatives = 8  # other times of its clip that a mouth is held against
   config.sync.max_shift = 15  # the furthest of them, frames
   config.sync.negative_weight = 1.0  # of the negatives against the positives; 0 leaves them out
 
   config.train = ConfigDict()
-  config.train.num_steps = 4400  # steps in all; the schedule ends there
+  config.train.num_steps = num_steps  # steps in all; the schedule ends there
   config.train.batch_size = 64  # frames a step over all devices; a multiple of devices × blend_every
   config.train.lip_pixels = 4096  # random lip pixels in a step's lip loss, the same in its frames; 0: all
-  config.train.blend_start_step = 4000  # from here on every blend_every-th frame of the batch is also composed and blended
+  config.train.blend_start_step = num_steps * 10 // 11  # step; from here on every blend_every-th frame is also blended
   config.train.blend_every = 16  # frames
   config.train.learning_rate = 2e-3  # peak of a warm-up and cosine schedule that ends at 0
   config.train.warmup_steps = 100

@@ -15,6 +15,5 @@ def get_config() -> ConfigDict:
   config.train.batch_size = 32
   config.train.blend_every = 8
   config.train.num_steps = 2200
-  config.train.blend_start_step = 2000
   config.train.eval_every = 550
   return config.lock()

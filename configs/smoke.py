@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
   config.data.num_val_frames = 4
   config.depth.num_frames = 4
   config.train.num_steps = 12
-  config.train.blend_start_step = 8
+  config.train.blend_start_step = config.train.get_ref('num_steps') * 2 // 3
   config.train.batch_size = 8
   config.train.blend_every = 4
   config.train.lip_pixels = 64

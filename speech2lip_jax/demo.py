@@ -152,7 +152,6 @@ def demo_config(subject: pathlib.Path, steps: int | None):
   train = config.train
   if steps:
     share = steps / train.num_steps
-    train.blend_start_step = min(round(train.blend_start_step * share), steps - 1)
     train.eval_every = max(1, round(train.eval_every * share))
     train.warmup_steps = max(1, round(train.warmup_steps * min(1, share)))
     train.num_steps = steps

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from speech2lip_jax.models.build import build_model
 from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.report import held_out
+from speech2lip_jax.training import checkpoint
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
@@ -196,8 +198,58 @@ def test_two_processes_take_the_steps_of_one(folder, tmp_path):
 
 
 def test_another_config_in_a_workdir_is_refused_by_field(folder, workdir):
-  with pytest.raises(InputError, match=r'config.train.learning_rate=0.002, now 0.5'):
-    training_loop.train_and_evaluate(smoke_config(folder, learning_rate=0.5), str(workdir))
+  with pytest.raises(InputError, match=r'config.train.weight_decay=0.0001, now 0.5'):
+    training_loop.train_and_evaluate(smoke_config(folder, weight_decay=0.5), str(workdir))
+
+
+def test_a_trained_workdir_goes_on_with_what_our_remedies_change(folder, workdir, tmp_path):
+  copy = shutil.copytree(workdir, tmp_path / 'run')
+  config = smoke_config(folder, num_steps=24, learning_rate=1e-4)
+  config.train.batch_size = 32
+  lines = checkpoint.claim_workdir(copy, config)
+  assert [line.split('config.')[1].split('=')[0] for line in lines] == [
+      'train.batch_size', 'train.blend_start_step', 'train.learning_rate', 'train.num_steps']
+  assert checkpoint.read_config(copy).train.num_steps == 24 and checkpoint.claim_workdir(copy, config) == []
+
+
+def test_a_config_that_is_refused_leaves_nothing_that_refuses_the_next_one(folder, tmp_path):
+  config = smoke_config(folder).unlock()
+  config.audio.network = 'recurrent'
+  with pytest.raises(InputError, match='recurrent'):
+    training_loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+  config.audio.network = 'strided'
+  checkpoint.claim_workdir(tmp_path / 'run', config)
+  assert checkpoint.claim_workdir(tmp_path / 'run', smoke_config(folder)) == [], 'there is no checkpoint to protect yet'
+  assert checkpoint.read_config(tmp_path / 'run').audio.network == 'residual'
+
+
+def test_a_workdir_finds_its_subject_from_any_folder(folder, tmp_path, monkeypatch):
+  monkeypatch.chdir(folder.parent)
+  config = smoke_config(folder.name)
+  checkpoint.claim_workdir(tmp_path, config)
+  assert checkpoint.read_config(tmp_path).data.path == str(folder)
+
+
+def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
+  state = train_state.TrainState(*[np.int32(0)] * 5)
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    for step, (score, phase) in enumerate([(30.0, 0), (31.0, 0), (29.0, 1), (28.0, 1)], 1):
+      checkpoints.save(state._replace(step=np.int32(step)), score, phase)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert (checkpoints.best_step(), checkpoints.latest_step()) == (3, 4)
+
+
+def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
+  config = default.get_config()
+  assert (config.train.blend_start_step, config.sync.start_step) == (4000, 1000)
+  config.train.num_steps = 1100
+  assert (config.train.blend_start_step, config.sync.start_step) == (1000, 250)
+  assert training_loop.what_will_not_happen(config) == []
+  config.train.blend_start_step = 1100
+  config.sync.update(expert='own', start_step=2000)
+  blend, sync = training_loop.what_will_not_happen(config)
+  assert 'Blend-Net will not be trained' in blend and '1100' in blend and 'sync.start_step=2000' in sync
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(folder, tmp_path):

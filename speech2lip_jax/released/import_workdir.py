@@ -141,4 +141,4 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   state = train_state.TrainState(np.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
   checkpoint.claim_workdir(workdir, config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
-    checkpoints.save(state, score=0.0)  # not measured: the first validation of a continued training ranks above it
+    checkpoints.save(state, score=0.0, phase=0)  # not measured: the first validation of a continued training ranks above it

@@ -2,6 +2,7 @@
 
 The mouths of all frames come first, since they are small and their neighbours and silence matter.
 """
+import sys
 from typing import NamedTuple
 
 import jax
@@ -90,6 +91,8 @@ def validate_config(config: ConfigDict) -> None:
 def load_trained(workdir: str, batch_size: int = 8) -> Trained:
   """Opens a workdir of `speech2lip train` with the checkpoint that was best on the validation part.
 
+  Says so where Blend-Net was not trained yet at that checkpoint.
+
   Raises:
     InputError: no workdir, no checkpoint in it yet, or its subject folder is gone or changed.
   """
@@ -104,6 +107,9 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     create = lambda constants: train_state.create_variables(run.model, constants, config, run.features.num_channels)
     shapes = jax.eval_shape(create, run.constants)
     weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
+  if step <= config.train.blend_start_step:
+    print(f'{workdir}: in the checkpoint of step {step} Blend-Net is untrained (it begins at step '
+          f'{config.train.blend_start_step}); pictures are as without it', file=sys.stderr)
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
   predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size)
   return Trained(config, run.subject, run.split, run.features, predictor, step)

@@ -1,4 +1,5 @@
 """A sweep's trials: their configs, folders and commands."""
+import copy
 import importlib.util
 import os
 import pathlib
@@ -34,7 +35,7 @@ def load_hyper(config_file: str) -> list[hyper.Overrides]:
 
 
 def _overridden(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
-  trial_config = config.copy_and_resolve_references()
+  trial_config = copy.deepcopy(config)  # phases that are shares of num_steps stay so
   for field, value in overrides.items():
     *sections, name = field.split('.')
     place = trial_config

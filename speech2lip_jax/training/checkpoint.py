@@ -1,4 +1,8 @@
-"""Checkpoints in WORKDIR/checkpoints by Orbax: written in the background, atomic; the newest few and the best are kept."""
+"""Checkpoints in WORKDIR/checkpoints by Orbax: written in the background, atomic; the newest few and the best are kept.
+
+The best has the highest validation PSNR of the latest phase: a checkpoint competes only with those that have trained the same
+parts, since one from before Blend-Net or the sync loss began would render without what they learn.
+"""
 import json
 import os
 import pathlib
@@ -12,20 +16,31 @@ from orbax.checkpoint import checkpoint_managers
 
 from speech2lip_jax.common import recipes
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import write_text
 from speech2lip_jax.training.state import TrainState
 
-SCORE = 'psnr_lip_val'
+SCORE, PHASE = 'psnr_lip_val', 'phase'
+_OVER_ANY_SCORE = 1000.0  # dB
+
+# What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging.
+MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'train.num_steps', 'train.batch_size', 'train.lip_pixels',
+              'train.learning_rate', 'train.warmup_steps', 'train.blend_start_step', 'train.log_every', 'train.eval_every',
+              'train.keep_checkpoints', 'sync.start_step', 'sync.num_windows')
+
+
+def _rank(metrics: dict[str, float]) -> float:
+  """Orders checkpoints by phase, then by score. Those of before this was recorded count as of the first phase."""
+  return _OVER_ANY_SCORE * metrics.get(PHASE, 0) + metrics[SCORE]
 
 
 class Checkpoints:
   """Saves and restores a `TrainState` (not replicated). Use as a context manager: leaving it waits for writes."""
 
   def __init__(self, workdir: os.PathLike | str, keep: int = 1):
-    score = lambda metrics: metrics[SCORE]
     policy = checkpoint_managers.AnyPreservationPolicy([
         checkpoint_managers.LatestN(keep),
-        checkpoint_managers.BestN(get_metric_fn=score, n=1, reverse=False)])
-    options = ocp.CheckpointManagerOptions(best_fn=score, best_mode='max', preservation_policy=policy,
+        checkpoint_managers.BestN(get_metric_fn=_rank, n=1, reverse=False)])
+    options = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode='max', preservation_policy=policy,
                                            enable_async_checkpointing=True)
     self._manager = ocp.CheckpointManager(pathlib.Path(workdir, 'checkpoints').resolve(), options=options)
 
@@ -35,17 +50,17 @@ class Checkpoints:
   def __exit__(self, *_) -> None:
     self._manager.close()
 
-  def save(self, state: TrainState, score: float) -> None:
-    """Starts writing the state; `score` is the validation PSNR that ranks it."""
+  def save(self, state: TrainState, score: float, phase: int) -> None:
+    """Starts writing the state; `score`, its validation PSNR in dB, ranks it within its phase (`step.Phase.rank`)."""
     host_state = jax.tree.map(np.asarray, state)
-    self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state._asdict()), metrics={SCORE: score})
+    self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state._asdict()), metrics={SCORE: score, PHASE: phase})
 
   def latest_step(self) -> int | None:
     """The newest complete checkpoint's step, or None."""
     return self._manager.latest_step()
 
   def best_step(self) -> int | None:
-    """The step of the best checkpoint by validation PSNR, or None."""
+    """The step of the best checkpoint, or None."""
     return self._manager.best_step()
 
   def restore(self, step: int, like: TrainState) -> TrainState:
@@ -76,25 +91,44 @@ class Checkpoints:
                        'use another --workdir') from error
 
 
-def claim_workdir(workdir: os.PathLike | str, config: ConfigDict) -> None:
-  """Writes the resolved config to WORKDIR/config.json, or checks that the one there is the same.
+def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = True) -> list[str]:
+  """Writes the resolved config to WORKDIR/config.json, the subject's path made absolute.
+
+  A workdir without checkpoints takes any config. One with checkpoints keeps its own but for the fields of `MAY_CHANGE`.
+
+  Args:
+    workdir: the folder, made where it is not there.
+    config: what is to be trained now.
+    write: False only checks, for all processes but the first.
+
+  Returns:
+    A line for each field that has changed.
 
   Raises:
     InputError: the workdir was made with another config; the message names the first field that differs.
   """
-  path = pathlib.Path(workdir, 'config.json')
-  text = config.to_json_best_effort(indent=1, sort_keys=True) + '\n'
-  if path.is_file():
-    there, here = (dict(_flat(c)) for c in (read_config(workdir), config))
+  path, changes = pathlib.Path(workdir, 'config.json'), []
+  values = json.loads(config.to_json_best_effort())
+  values['data']['path'] = os.path.abspath(values['data']['path'])
+  if path.is_file() and has_checkpoints(workdir):
+    there, here = dict(_flat(read_config(workdir))), dict(_flat(ConfigDict(values)))
     for name in sorted(there.keys() | here.keys()):
-      if there.get(name) != here.get(name):
+      if there.get(name) == here.get(name):
+        continue
+      if name not in MAY_CHANGE:
         raise InputError(f'{path}: this workdir was made with config.{name}={there.get(name)!r}, now {here.get(name)!r}; '
                          'give the same config to resume, or another --workdir')
-    return
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_suffix('.json.tmp')
-  temporary.write_text(text)
-  os.replace(temporary, path)
+      changes.append(f'{workdir}: goes on with config.{name}={here.get(name)!r}, before {there.get(name)!r}')
+  if write:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(values, indent=1, sort_keys=True) + '\n')
+  return changes
+
+
+def has_checkpoints(workdir: os.PathLike | str) -> bool:
+  """Whether a checkpoint of the workdir is complete."""
+  folder = pathlib.Path(workdir, 'checkpoints')
+  return folder.is_dir() and any(step.name.isdigit() for step in folder.iterdir())
 
 
 def read_config(workdir: os.PathLike | str) -> ConfigDict:

@@ -24,8 +24,6 @@ from speech2lip_jax.training.run import Run, open_run
 from speech2lip_jax.training.summary import Summary
 from speech2lip_jax.training.validation import Validation
 
-BEFORE_SYNC = 0.0  # dB, score of checkpoints from before the sync loss: behind all others
-
 
 def validate_config(config: ConfigDict, num_devices: int) -> None:
   """Checks what only shows up late otherwise.
@@ -52,6 +50,18 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
   for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
     if train[name] < 1:
       raise InputError(f'config.train.{name}={train[name]}: must be at least 1')
+
+
+def what_will_not_happen(config: ConfigDict) -> list[str]:
+  """Lines on parts of the recipe that begin only after the last step."""
+  lines, steps = [], config.train.num_steps
+  if config.train.blend_start_step >= steps:
+    lines.append(f'Blend-Net will not be trained: it begins at config.train.blend_start_step={config.train.blend_start_step}, '
+                 f'the run ends at config.train.num_steps={steps}; frames will be composed without it')
+  if config.sync.expert and config.sync.start_step >= steps:
+    lines.append(f'the sync loss will not be used: it begins at config.sync.start_step={config.sync.start_step}, the run ends at '
+                 f'config.train.num_steps={steps}')
+  return lines
 
 
 def with_learned_depth(run: Run, state: train_state.TrainState) -> tuple[train_state.TrainState, dict[str, float]]:
@@ -103,7 +113,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   validate_config(config, num_devices)
   run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
-  checkpoint.claim_workdir(workdir, config)
+  notes = checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
+  if is_main:
+    for line in notes:
+      print(line, file=sys.stderr)
 
   # ---- model, state
   optimizer, schedule = train_state.make_optimizer(train)
@@ -140,8 +153,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
       if done % train.log_every == 0 or done == train.num_steps:
         values = unreplicate(metrics)
         if not np.isfinite(values['loss/total']):
-          raise FloatingPointError(f'step {done}: loss is {values["loss/total"]}; lower config.train.learning_rate '
-                                   f'and start again from the last checkpoint in {workdir}')
+          raise InputError(f'{workdir}: the loss is {values["loss/total"]} at step {done}; give a config.train.learning_rate below '
+                           f'{train.learning_rate:g}: the same command then goes on from the last checkpoint')
         now = time.perf_counter()
         seconds = (now - logged_at) / (done - logged_step)
         logged_at, logged_step = now, done
@@ -156,8 +169,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
           summary.scalars(done, {'metric/psnr_lip_val': score})
           summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
-        # What was saved before the sync loss began has not learned from it, however near its pictures are.
-        checkpoints.save(host_state, score if not config.sync.expert or done > config.sync.start_step else BEFORE_SYNC)
+        checkpoints.save(host_state, score, train_step.phase_of_step(step, config).rank)
         logged_at, logged_step = time.perf_counter(), done
     bar.close()
     if summary:
