@@ -4,9 +4,10 @@ import re
 import numpy as np
 import pytest
 import skimage.data
+from skimage import feature
 from skimage.filters import gaussian
 
-from speech2lip_jax.metrics.cpbd import cpbd, edge_widths
+from speech2lip_jax.metrics.cpbd import canny, cpbd, edge_widths
 from tests import goldens
 
 CPBD_ATOL = 0.01  # what is meant by agreement; measured: 1e-15
@@ -29,6 +30,14 @@ def test_golden_cpbd_is_that_of_the_public_implementation():
   expected = goldens.load_json('cpbd')
   differences = {name: abs(cpbd(picture(name)) - value) for name, value in expected.items()}
   assert max(differences.values()) <= CPBD_ATOL, differences
+
+
+def test_canny_edges_are_those_of_scikit_image():
+  rng = np.random.default_rng(0)
+  pictures = [picture(name) for name in ('camera', 'coins', 'text|gaussian_sigma_2.0')]
+  pictures += [rng.integers(0, 256, (64, 150)), rng.integers(0, 2, (70, 90)), np.tile(np.arange(64), (66, 1)), np.full((64, 64), 7)]
+  for grey in pictures:
+    np.testing.assert_array_equal(canny(grey.astype(float)), feature.canny(grey.astype(float)))
 
 
 def test_blur_lowers_cpbd_and_a_picture_below_a_block_has_none():

@@ -7,13 +7,14 @@ have exactly where width ≤ w_jnb. Details that the paper leaves open follow th
 """
 import numpy as np
 from scipy import ndimage
-from skimage.feature import canny
 
 BLOCK = 64  # pixels; only whole blocks are looked at
 MIN_EDGE_SHARE = 0.002  # of a block's pixels, by Canny; a block with fewer is smooth and left out
 LOW_CONTRAST = 50  # grey levels between a block's darkest and brightest pixel
 JNB_WIDTHS = (5, 3)  # pixels, at low and at higher contrast
 MAX_STEPS = 100  # to either side of an edge
+CANNY_SIGMA = 1.0  # pixels
+CANNY_THRESHOLDS = (0.1, 0.2)  # of the Sobel gradient's size (weights sum to 4), grey levels a pixel: an edge goes on, begins
 
 
 def vertical_edges(grey: np.ndarray) -> np.ndarray:
@@ -54,6 +55,34 @@ def edge_widths(grey: np.ndarray, edges: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(chosen & inner)
     widths[rows, columns] = 2 + before[rows, columns - 1] + after[rows, columns + 1]
   return widths
+
+
+def canny(grey: np.ndarray) -> np.ndarray:
+  """[H, W] bool: the edges that Canny (1986) finds in grey [H, W] float64, the same as scikit-image's `feature.canny`.
+
+  Pixels beyond the border are unknown: the blur is the mean of the known ones, and the border itself has no edge.
+  """
+  blur = lambda values: ndimage.gaussian_filter(values, CANNY_SIGMA, mode='constant')
+  smooth = blur(grey) / (blur(np.ones_like(grey)) + np.finfo(float).eps)
+  along_y, along_x = ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)
+  size = np.sqrt(along_y * along_y + along_x * along_x)
+  low, high = CANNY_THRESHOLDS
+  candidate = size >= low
+  candidate[[0, -1]] = candidate[:, [0, -1]] = False
+  y, x = np.nonzero(candidate)
+  here, along_y, along_x = size[y, x], along_y[y, x], along_x[y, x]
+  down, right = np.where(along_y < 0, -1, 1), np.where(along_x < 0, -1, 1)
+  steep = np.abs(along_y) > np.abs(along_x)
+  step_y, step_x = np.where(steep, down, 0), np.where(steep, 0, right)  # to the neighbour on the gradient's nearer axis
+  slope = np.minimum(np.abs(along_y), np.abs(along_x)) / np.maximum(np.abs(along_y), np.abs(along_x))
+  is_ridge = np.ones(len(y), bool)
+  for side in (1, -1):  # the gradient's size where its line leaves the pixel's neighbourhood, between two neighbours
+    beside, diagonal = size[y + side * step_y, x + side * step_x], size[y + side * down, x + side * right]
+    is_ridge &= diagonal * slope + beside * (1 - slope) <= here
+  candidate[y, x] = is_ridge
+  labels, _ = ndimage.label(candidate, np.ones((3, 3)))
+  begins = np.unique(labels[candidate & (size >= high)])
+  return candidate & np.isin(labels, begins)
 
 
 def cpbd(grey: np.ndarray) -> float:
