@@ -33,6 +33,11 @@ def ssim_map(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
   return ((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))).mean(-1)
 
 
+def _grown(places: np.ndarray, grow: int, size: int) -> slice:
+  """From the first to the last of the places and `grow` more to either side, inside 0 … size."""
+  return slice(max(places.min() - grow, 0), min(places.max() + grow + 1, size))
+
+
 def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, float]:
   """Structural similarity (Wang et al. 2004: Gaussian window σ 1.5, population covariance), of the whole and the mask.
 
@@ -47,9 +52,8 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = Non
   rows, columns = (np.flatnonzero(cv2.reduce(changed, axis, cv2.REDUCE_MAX).any(-1)) for axis in (1, 0))
   if len(rows):
     reach, margin = SSIM_RADIUS, 2 * SSIM_RADIUS + 1
-    span = lambda places, grow, size: slice(max(places.min() - grow, 0), min(places.max() + grow + 1, size))
-    crop = tuple(span(places, margin, size) for places, size in zip((rows, columns), per_pixel.shape, strict=True))
-    kept = tuple(span(places, reach, size) for places, size in zip((rows, columns), per_pixel.shape, strict=True))
+    height, width = image.shape[:2]
+    crop, kept = ((_grown(rows, grow, height), _grown(columns, grow, width)) for grow in (margin, reach))
     inside = tuple(slice(k.start - c.start, k.stop - c.start) for k, c in zip(kept, crop, strict=True))
     per_pixel[kept] = ssim_map(image[crop], reference[crop])[inside]
   whole = per_pixel[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS].mean()
@@ -61,10 +65,10 @@ def blocks_around(mask: np.ndarray, block: int) -> tuple[slice, slice]:
 
   At the picture's border it is moved inside; a side that is shorter than a block stays as it is. The mask must not be empty.
   """
-  slices = []
-  for axis, size in enumerate(mask.shape):
+  def span(axis: int) -> slice:
+    size = mask.shape[axis]
     places = np.flatnonzero(mask.any(1 - axis))
     length = min(-(-(places[-1] + 1 - places[0]) // block) * block, max(size // block * block, min(size, block)))
     start = int(np.clip((places[0] + places[-1] + 1 - length) // 2, 0, size - length))
-    slices.append(slice(start, start + int(length)))
-  return tuple(slices)
+    return slice(start, start + int(length))
+  return span(0), span(1)

@@ -34,6 +34,6 @@ def jitter(points: np.ndarray, runs: list[np.ndarray]) -> float:
   Args:
     points: see above. runs: rows of consecutive frames of a clip each.
   """
-  sizes = [np.linalg.norm(np.diff(points[rows], 2, axis=0), axis=-1).mean(1) for rows in runs if len(rows) > 2]
-  sizes = np.concatenate(sizes) if sizes else np.zeros(0)
+  sizes = np.concatenate([np.zeros(0)] + [np.linalg.norm(np.diff(points[rows], 2, axis=0), axis=-1).mean(1)
+                                          for rows in runs if len(rows) > 2])
   return float(np.nanmean(sizes)) if np.isfinite(sizes).any() else float('nan')
