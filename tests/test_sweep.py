@@ -249,8 +249,16 @@ def test_the_plot_is_a_picture_with_a_dot_for_each_trial(trials, tmp_path):
   for trial in trials[:3]:
     finish(trial, 30.0, 29.0)
   sweep_results.write_results(trials, tmp_path)
-  root = xml.etree.ElementTree.parse(tmp_path / 'plot.svg').getroot()
-  assert len(root.findall('{*}circle')) == 2 * 3  # psnr_lip and ssim_lip
+  assert xml.etree.ElementTree.parse(tmp_path / 'plot.svg').getroot().tag.endswith('svg')
+  rows = {}
+  for trial in trials[:3]:
+    rows.setdefault(trial.row, []).append(sweep_results.result(trial))
+  panels = sweep_results.plot(rows).axes
+  assert [axes.get_title() for axes in panels] == ['psnr_lip dB ↑', 'ssim_lip ↑']
+  for axes in panels:
+    means, dots = (collection.get_offsets() for collection in axes.collections)
+    assert (len(means), len(dots)) == (2, 3)  # rows, trials
+  assert [label.get_text() for label in panels[0].get_yticklabels()] == list(rows)
 
 
 def test_the_best_config_is_chosen_on_validation_frames_and_can_be_trained(trials, tmp_path):

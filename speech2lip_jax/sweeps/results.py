@@ -5,20 +5,24 @@ import json
 import pathlib
 import pprint
 from collections.abc import Sequence
-from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common.figures import new_figure, plain, svg
 from speech2lip_jax.common.files import write_text
+from speech2lip_jax.training.summary import read_log
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 # Column: (heading, format, whether it is plotted).
 COLUMNS = {
-    'psnr_lip': ('psnr_lip dB ↑', '.2f', True), 'ssim_lip': ('ssim_lip ↑', '.4f', True),
-    'psnr_img': ('psnr_img dB ↑', '.2f', False),
-    'sync_conf0': ('conf0 ↑', '.3f', True), 'opening_corr': ('opening corr ↑', '.3f', True),
-    'psnr_lip_val': ('psnr_lip, validation', '.2f', False), 'step_s': ('s a step', '.3f', False),
+    'psnr_lip': ('psnr_lip dB ↑', 'z.2f', True), 'ssim_lip': ('ssim_lip ↑', 'z.4f', True),
+    'psnr_img': ('psnr_img dB ↑', 'z.2f', False),
+    'sync_conf0': ('conf0 ↑', 'z.3f', True), 'opening_corr': ('opening corr ↑', 'z.3f', True),
+    'psnr_lip_val': ('psnr_lip, validation', 'z.2f', False), 'step_s': ('s a step', '.3f', False),
     'num_parameters': ('parameters', ',.0f', False)}
 SELECTED_BY = 'psnr_lip_val'  # never by the test frames
 
@@ -42,18 +46,6 @@ class Trial(NamedTuple):
     return self.workdir / 'sweep.log'
 
 
-def read_log(trial: Trial) -> list[dict[str, float]]:
-  """The lines of the trial's log.jsonl, none before it begins; a line cut short is left out."""
-  records = []
-  path = trial.workdir / 'log.jsonl'
-  for line in path.read_text().splitlines() if path.is_file() else []:
-    try:
-      records.append(json.loads(line))
-    except ValueError:
-      continue
-  return records
-
-
 class Progress(NamedTuple):
   """How far a training is. eta_s: seconds left. psnr_lip_val: dB, the last; None before the first."""
   step: int
@@ -63,7 +55,7 @@ class Progress(NamedTuple):
 
 def progress(trial: Trial) -> Progress:
   """The trial's progress by its log."""
-  records = read_log(trial)
+  records = read_log(trial.workdir / 'log.jsonl')
   last = lambda name: next((record[name] for record in reversed(records) if name in record), None)
   return Progress(int(last('step') or 0), last('time/eta_s'), last('metric/psnr_lip_val'))
 
@@ -78,7 +70,7 @@ def step_seconds(records: list[dict[str, float]]) -> float | None:
 
 def result(trial: Trial) -> dict[str, float | None]:
   """The finished trial's `COLUMNS`; None where a metric was not measured."""
-  records = read_log(trial)
+  records = read_log(trial.workdir / 'log.jsonl')
   record = json.loads(trial.metrics_json.read_text())
   scores = [line['metric/psnr_lip_val'] for line in records if 'metric/psnr_lip_val' in line]
   numbers = [line['metric/num_parameters'] for line in records if 'metric/num_parameters' in line]
@@ -92,7 +84,7 @@ Rows = dict[str, list[dict[str, float | None]]]
 
 def _spread(row: list[dict[str, float | None]], name: str) -> tuple[float, float | None] | None:
   """(mean, standard deviation over the seeds or None of one) of a column; None where nobody has it."""
-  values = [result[name] for result in row if result[name] is not None]
+  values = [value for result in row if (value := result[name]) is not None]
   return (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None) if values else None
 
 
@@ -117,37 +109,21 @@ def table(rows: Rows) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def plot(rows: Rows) -> str:
-  """An SVG picture: for each plotted column a panel with a dot for each seed of each row and a bar at their mean."""
+def plot(rows: Rows) -> 'Figure':
+  """For each plotted column a panel with a dot for each seed of each row and a bar at their mean."""
   panels = [name for name in _columns(rows) if COLUMNS[name][2]]
-  line, label, width, gap, top = 20, 8 * max(map(len, rows)) + 16, 230, 30, 44
-  size = (label + len(panels) * (width + gap), top + line * len(rows) + 34)
-  parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" font-family="sans-serif" font-size="12">',
-           '<rect width="100%" height="100%" fill="white"/>']
-  text = lambda x, y, words, anchor='middle': parts.append(
-      f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#333">{escape(words)}</text>')
-  for i, name in enumerate(rows):
-    y = top + line * (i + 0.5)
-    parts.append(f'<line x1="{label}" x2="{size[0] - gap}" y1="{y}" y2="{y}" stroke="#eee"/>')
-    text(label - 8, y + 4, name, 'end')
-  for k, column in enumerate(panels):
-    left = label + k * (width + gap)
-    values = [result[column] for row in rows.values() for result in row if result[column] is not None]
-    low, high = min(values), max(values)
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    place = lambda value, left=left, low=low, high=high: left + 10 + (width - 20) * (value - low) / (high - low)
-    text(left + width / 2, 20, COLUMNS[column][0])
-    parts.append(f'<rect x="{left}" y="{top - 8}" width="{width}" height="{line * len(rows) + 16}" fill="none" stroke="#bbb"/>')
-    for value in np.linspace(low, high, 3):
-      text(place(value), top + line * len(rows) + 24, format(value, COLUMNS[column][1]))
-    for i, row in enumerate(rows.values()):
-      y, spread = top + line * (i + 0.5), _spread(row, column)
-      if spread:
-        x = place(spread[0])
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 7}" y2="{y + 7}" stroke="#b4503c" stroke-width="3"/>')
-      parts += [f'<circle cx="{place(result[column]):.1f}" cy="{y}" r="4" fill="#3c64b4" fill-opacity="0.6"/>'
-                for result in row if result[column] is not None]
-  return '\n'.join([*parts, '</svg>']) + '\n'
+  figure = new_figure(8 * max(map(len, rows)) + 260 * len(panels), 22 * len(rows) + 80)
+  for axes, column in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    dots = [(value, i) for i, row in enumerate(rows.values()) for result in row if (value := result[column]) is not None]
+    means = [(spread[0], i) for i, row in enumerate(rows.values()) if (spread := _spread(row, column))]
+    axes.scatter(*zip(*means, strict=True), marker='|', s=200, linewidths=3, color='#b4503c')
+    axes.scatter(*zip(*dots, strict=True), s=40, color='#3c64b4', alpha=0.6, linewidths=0)
+    axes.set_title(COLUMNS[column][0], fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.locator_params('x', nbins=4)
+    plain(axes)
+  return figure
 
 
 def best(results: Sequence[tuple[Trial, dict[str, float | None]]]) -> Trial | None:
@@ -187,7 +163,7 @@ def write_results(trials: Sequence[Trial], folder: pathlib.Path) -> str:
   header = [heading for name in columns for heading in (name, f'{name}_std')]
   write_text(folder / 'table.csv', _csv(['row', 'seeds', *header], pairs))
   write_text(folder / 'table.md', text := table(rows))
-  write_text(folder / 'plot.svg', plot(rows))
+  write_text(folder / 'plot.svg', svg(plot(rows)))
   if chosen := best(results):
     write_text(folder / 'best.py', _config_file(chosen, len(results)))
   return text

@@ -2,11 +2,12 @@
 import json
 import pathlib
 import time
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common.figures import new_figure, plain, write_png
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
 from speech2lip_jax.metrics import sync
@@ -14,26 +15,22 @@ from speech2lip_jax.sync.expert import Expert, save_expert
 from speech2lip_jax.sync.scores import score_lips, subject_activity, sum_scores
 from speech2lip_jax.sync.train_expert import part_of, train_expert
 
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
-def offset_histogram(offsets: np.ndarray, title: str) -> np.ndarray:
-  """A picture [H, W, 3] uint8 of how many 1 s windows fit best at each offset, −15 … 15 frames."""
-  height, bar, left, base = 260, 18, 40, 210
-  picture = np.full((height, 2 * left + bar * (2 * sync.MAX_OFFSET + 1), 3), 255, np.uint8)
-  counts = np.bincount(offsets + sync.MAX_OFFSET, minlength=2 * sync.MAX_OFFSET + 1)
-  def write(text, x, y, size=0.4):
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, (40, 40, 40), 1, cv2.LINE_AA)
-  write(title, left, 22, 0.45)
-  for i, count in enumerate(counts):
-    x, offset = left + bar * i, i - sync.MAX_OFFSET
-    top = base - round(160 * count / max(counts.max(), 1))
-    colour = (60, 140, 60) if abs(offset) <= 1 else (180, 90, 60)
-    cv2.rectangle(picture, (x + 2, top), (x + bar - 3, base), colour, -1)
-    if offset % 5 == 0:
-      write(str(offset), x, base + 18)
-    if count:
-      write(str(count), x, top - 4, 0.35)
-  write('best offset of the speech, frames (40 ms)', left, base + 38)
-  return picture
+
+def offset_histogram(offsets: np.ndarray, title: str) -> 'Figure':
+  """How many 1 s windows fit best at each offset, −15 … 15 frames."""
+  at = np.arange(-sync.MAX_OFFSET, sync.MAX_OFFSET + 1)
+  counts = np.bincount(offsets + sync.MAX_OFFSET, minlength=len(at))
+  figure = new_figure(640, 280)
+  axes = figure.subplots()
+  plain(axes)
+  bars = axes.bar(at, counts, color=['#3c8c3c' if abs(offset) <= 1 else '#3c5ab4' for offset in at])
+  axes.bar_label(bars, [str(count or '') for count in counts], fontsize=8)
+  axes.set_title(title, fontsize=10, loc='left')
+  axes.set_xlabel('best offset of the speech, frames (40 ms)', fontsize=9)
+  return figure
 
 
 def judge(experts: list[tuple[Expert, np.ndarray]], subject: Subject) -> tuple[dict, np.ndarray, list[str]]:
@@ -67,7 +64,7 @@ def describe(scores: dict, off: list[str]) -> str:
   share = lambda name: f'{100 * scores[name]:.1f} %'
   text = (f'held out: {share("sync_within_one")} of {scores["num_windows"]} 1 s windows fit best at 0 ± 1 frame '
           f'of ± {sync.MAX_OFFSET} (at least half speech: {share("sync_within_one_speech")} of {scores["num_speech_windows"]}), '
-          f'acc5 {scores["sync_acc5"]:.3f}, conf0 {scores["sync_conf0"]:.3f}')
+          f'acc5 {scores["sync_acc5"]:.3f}, conf0 {scores["sync_conf0"]:z.3f}')
   if off:
     text += f'\nclips whose own sound is off by more than a frame (frames the speech is late): {", ".join(off)}'
   return text
@@ -92,7 +89,7 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
   workdir.mkdir(parents=True, exist_ok=True)
   write_text(workdir / 'scores.json', json.dumps(scores | {'train_s': round(seconds, 1)}, indent=1) + '\n')
   title = f'{subject.folder.name}: {100 * scores["sync_within_one"]:.1f} % of {len(offsets)} windows within a frame'
-  cv2.imwrite(str(workdir / 'offsets.png'), offset_histogram(offsets, title))
+  write_png(offset_histogram(offsets, title), workdir / 'offsets.png')
   if not folds:
     save_expert(workdir, experts[0][0], {'subject': subject.folder.name, 'config': json.loads(config.to_json_best_effort())})
   print(f'{text}\n{workdir}: trained in {seconds:.0f} s on {len(pairs[0][0])} frames; offsets.png, scores.json')

@@ -7,6 +7,20 @@ import cv2
 import numpy as np
 
 
+def read_log(path: os.PathLike | str) -> list[dict[str, float]]:
+  """The lines of a log.jsonl, each with its step and named scalars; none without the file. A line cut short is left out."""
+  path = pathlib.Path(path)
+  records = []
+  for line in path.read_text().splitlines() if path.is_file() else []:
+    try:
+      record = json.loads(line)
+      record['step']
+    except (ValueError, TypeError, KeyError):
+      continue  # by a kill
+    records.append(record)
+  return records
+
+
 class Summary:
   """Logs scalars and pictures of one run. After a restart, lines past the restored step are dropped, then rewritten.
 
@@ -18,13 +32,7 @@ class Summary:
     self._folder = pathlib.Path(workdir)
     self._path = self._folder / 'log.jsonl'
     if self._path.is_file():
-      kept = []
-      for line in self._path.read_text().splitlines():
-        try:
-          if json.loads(line)['step'] <= first_step:
-            kept.append(line)
-        except (ValueError, KeyError):
-          continue  # a line cut short by a kill
+      kept = [json.dumps(record) for record in read_log(self._path) if record['step'] <= first_step]
       temporary = self._path.with_suffix('.jsonl.tmp')
       temporary.write_text(''.join(line + '\n' for line in kept))
       os.replace(temporary, self._path)
