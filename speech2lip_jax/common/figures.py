@@ -54,5 +54,5 @@ def write_png(figure: 'Figure', path: os.PathLike | str) -> None:
   """Writes the figure as PNG beside its place and renames it there."""
   path = pathlib.Path(path)
   temporary = path.with_name(path.name + '.tmp')
-  figure.savefig(temporary, format='png', metadata={'Software': None})
+  figure.savefig(temporary, format='png', metadata={'Software': None}, pil_kwargs={'compress_level': 3})
   os.replace(temporary, path)

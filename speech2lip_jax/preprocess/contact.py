@@ -4,99 +4,137 @@ Rows: frames spread over the video with landmarks and the lip box carried into t
 canonical space; their canonical lips; then the canonical frame with the lip box, its depth and masks; head angles and
 mouth opening over time; numbers.
 """
-import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speech2lip_jax.common.figures import DPI, write_png
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import canonical, projection, rigid
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
 
 NUM_SHOWN = 12
 TILE = 200  # px
 PLOT_HEIGHT = 220
-GREEN, YELLOW, RED, WHITE, GREY = (60, 220, 60), (255, 220, 0), (255, 70, 70), (255, 255, 255), (120, 120, 120)
+WIDTH = NUM_SHOWN * TILE
+# What is drawn, by its name in the legend, and its colour.
+COLOURS = {'landmarks': '#3cdc3c', 'landmarks, interpolated': '#ff4646', 'lip box': '#ffdc00', 'head mask': '#ff4646',
+           'face mask': '#ffdc00'}
+MASKS = {'head mask': 'mask_head_canonical', 'face mask': 'mask_face_canonical'}  # the later one covers the earlier
+CURVES = ('#ffdc00', '#3cdc3c', '#ff4646')
+GOOD, BAD, INK, PAPER = '#3cdc3c', '#ff4646', '#ffffff', '#141414'
 
 
 def write(out: pathlib.Path, meta: schema.SubjectMeta) -> None:
   """Draws the sheet of the subject in `out`, whose arrays are written and whose meta.json need not be yet."""
-  import cv2
   arrays = {name: np.load(out / f'{name}.npy', mmap_mode='r') for name in schema.ARRAYS}
+  write_png(draw(arrays, meta), out / 'contact_sheet.png')
+
+
+def draw(arrays: dict[str, np.ndarray], meta: schema.SubjectMeta) -> 'Figure':
+  """The sheet. arrays: by their names in `schema.ARRAYS`."""
+  from matplotlib.figure import Figure
+  lips_height = TILE * meta.lip_box.height // meta.lip_box.width + 1
+  heights = (TILE, TILE, lips_height, 2 * TILE, PLOT_HEIGHT, PLOT_HEIGHT)
+  tops = np.cumsum((0, *heights))
+  figure = Figure((WIDTH / DPI, tops[-1] / DPI), dpi=DPI, facecolor='black')
+
+  def place(left: int, top: int, width: int, height: int) -> 'Axes':
+    """Axes over a rectangle of the sheet, pixels; the picture shown there should be drawn pixel for pixel."""
+    return figure.add_axes((left / WIDTH, 1 - (top + height) / tops[-1], width / WIDTH, height / tops[-1]), facecolor=PAPER)
+
+  rows = [place(0, int(top), WIDTH, height) for top, height in zip(tops, heights[:3])]
+  _draw_frames(rows, arrays, meta, lips_height)
+  _draw_canonical([place(i * 2 * TILE, int(tops[3]), 2 * TILE, 2 * TILE) for i in range(3)], arrays, meta)
+  for axes in figure.axes:
+    axes.set_axis_off()
+  _write_text(figure, (6 * TILE + 12) / WIDTH, 1 - (tops[3] + 12) / tops[-1], meta)
+  angles = np.degrees(rigid.vector_from_rotation(arrays['observed_from_head'][:, :3, :3].astype(np.float64)))
+  _draw_curves(place(70, int(tops[4]) + 30, WIDTH - 80, PLOT_HEIGHT - 55), dict(zip(('pitch', 'yaw', 'roll'), angles.T)), 'degrees',
+               meta)
+  _draw_curves(place(70, int(tops[5]) + 30, WIDTH - 80, PLOT_HEIGHT - 55),
+               {'mouth opening': canonical.mouth_opening(arrays['landmarks'])}, "of the eye corners' distance", meta)
+  return figure
+
+
+def _draw_frames(rows: 'list[Axes]', arrays: dict[str, np.ndarray], meta: schema.SubjectMeta, lips_height: int) -> None:
+  """Frames with landmarks and lip box; the same frames in canonical space; their canonical lips."""
+  import cv2
   poses = arrays['observed_from_head'].astype(np.float64)
   moves = poses @ np.linalg.inv(poses[meta.canonical_frame])
-  depth = np.asarray(arrays['depth_canonical'], np.float64)
-  shown = np.linspace(0, meta.num_frames - 1, NUM_SHOWN).round().astype(int).tolist()
-  columns = [_column(arrays, meta, depth, moves[frame], frame) for frame in shown]
-  width = NUM_SHOWN * TILE
-  rows = [np.hstack(tiles) for tiles in zip(*columns)]
-  canonical_row = _canonical_tiles(arrays, meta, depth)
-  text = np.zeros((2 * TILE, width - 2 * TILE * len(canonical_row), 3), np.uint8)
-  lines = [(content, WHITE) for content in _numbers(meta)]
-  lines += [(f'warning: {content}', RED) for content in meta.report['warnings']] or [('no warnings', GREEN)]
-  for line, (content, colour) in enumerate(lines):
-    _write(text, content, (12, 20 + 19 * line), colour)
-  rows.append(
-      np.hstack(
-          [*[cv2.resize(tile, (2 * TILE, 2 * TILE), interpolation=cv2.INTER_AREA) for tile in canonical_row], text]))
-  angles = np.degrees(rigid.vector_from_rotation(poses[:, :3, :3]))
-  starts = [clip.start for clip in meta.clips]
-  rows.append(_plot(width, {'pitch': angles[:, 0], 'yaw': angles[:, 1], 'roll': angles[:, 2]}, 'degrees', starts))
-  rows.append(
-      _plot(width, {'mouth opening': canonical.mouth_opening(arrays['landmarks'])}, 'of the eye corners\' distance',
-            starts))
-  temporary = out / 'stages' / 'contact_sheet.png'
-  cv2.imwrite(str(temporary), np.vstack(rows)[..., ::-1])
-  os.replace(temporary, out / 'contact_sheet.png')
-
-
-def _column(arrays, meta, depth, move, frame: int) -> list[np.ndarray]:
-  """Three tiles of one frame: observed with landmarks and lip box, in canonical space, canonical lips."""
-  import cv2
-  image = np.ascontiguousarray(arrays['frames'][frame])
-  size, box = meta.width, meta.lip_box
-  scale = TILE / size
-  tile = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_AREA)
-  lost = bool(arrays['is_interpolated'][frame])
-  for x, y in (arrays['landmarks'][frame] + 0.5) * scale - 0.5:
-    cv2.circle(tile, (round(float(x)), round(float(y))), 0, RED if lost else GREEN, -1)
+  depth, size, box = np.asarray(arrays['depth_canonical'], np.float64), meta.width, meta.lip_box
   grid, grid_depth = projection.lip_grid(box, depth)
-  seen = projection.observed_coords(grid, grid_depth, move, meta.focal_px, size, meta.canonical_scale)
-  edge = np.concatenate([seen[0], seen[:, -1], seen[-1, ::-1], seen[::-1, 0]])
-  cv2.polylines(tile, [((edge + 0.5) * scale - 0.5).round().astype(np.int32)], True, YELLOW, 1)
-  _write(tile, f'{frame}', (4, 14))
-  everywhere = np.stack(np.meshgrid(np.arange(TILE), np.arange(TILE)), -1)
   side = meta.canonical_size[0]
+  everywhere = np.stack(np.meshgrid(np.arange(TILE), np.arange(TILE)), -1)
   everywhere = np.clip((everywhere + 0.5) * side / TILE - 0.5, 0, side - 1)
-  rows, columns = everywhere[..., 1].round().astype(int), everywhere[..., 0].round().astype(int)
-  coords = projection.observed_coords(everywhere, depth[rows, columns], move, meta.focal_px, size,
-                                   meta.canonical_scale).astype(np.float32)
-  warped = cv2.remap(image, coords[..., 0], coords[..., 1], cv2.INTER_LINEAR)
-  lips = np.zeros((TILE * box.height // box.width + 1, TILE, 3), np.uint8)
-  lips[:] = cv2.resize(np.ascontiguousarray(arrays['rgb_lip_canonical'][frame]),
-                       lips.shape[1::-1],
-                       interpolation=cv2.INTER_CUBIC)
-  return [tile, warped, lips]
+  tile_depth = depth[everywhere[..., 1].round().astype(int), everywhere[..., 0].round().astype(int)]
+  tiles: list[list[np.ndarray]] = [[], [], []]
+  for i, frame in enumerate(np.linspace(0, meta.num_frames - 1, NUM_SHOWN).round().astype(int)):
+    image = np.ascontiguousarray(arrays['frames'][frame])
+    tiles[0].append(cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_AREA))
+    seen = lambda pixels, depths, move=moves[frame]: projection.observed_coords(pixels, depths, move, meta.focal_px, size,
+                                                                                 meta.canonical_scale)
+    coords = seen(everywhere, tile_depth).astype(np.float32)
+    tiles[1].append(cv2.remap(image, coords[..., 0], coords[..., 1], cv2.INTER_LINEAR))
+    tiles[2].append(cv2.resize(np.ascontiguousarray(arrays['rgb_lip_canonical'][frame]), (TILE, lips_height),
+                               interpolation=cv2.INTER_CUBIC))
+    on_sheet = lambda pixels, left=i * TILE: ((pixels + 0.5) * TILE / size - 0.5 + (left, 0)).T
+    box_in_frame = seen(grid, grid_depth)
+    edge = np.concatenate([box_in_frame[0], box_in_frame[:, -1], box_in_frame[-1, ::-1], box_in_frame[::-1, 0]])
+    is_lost = bool(arrays['is_interpolated'][frame])
+    x, y = on_sheet(arrays['landmarks'][frame])
+    rows[0].scatter(x, y, s=1.2, linewidths=0, color=COLOURS['landmarks, interpolated' if is_lost else 'landmarks'])
+    rows[0].plot(*on_sheet(edge), color=COLOURS['lip box'], linewidth=1)
+    rows[0].text(i * TILE + 4, 14, str(frame), color=INK, fontsize=9)
+  for axes, row in zip(rows, tiles):
+    axes.imshow(np.hstack(row), interpolation='nearest', aspect='auto')
 
 
-def _canonical_tiles(arrays, meta, depth) -> list[np.ndarray]:
-  """Canonical frame with lip box, depth in colour with level lines, head and face masks over the frame."""
-  import cv2
+def _draw_canonical(places: 'list[Axes]', arrays: dict[str, np.ndarray], meta: schema.SubjectMeta) -> None:
+  """The canonical frame with landmarks and lip box, its depth in colour with level lines, its masks."""
+  from matplotlib.patches import Rectangle
   image = canonical.enlarge(np.ascontiguousarray(arrays['frames'][meta.canonical_frame]), meta.canonical_scale)
-  box = meta.lip_box
-  framed = image.copy()
-  cv2.rectangle(framed, (box.left, box.top), (box.left + box.width - 1, box.top + box.height - 1), YELLOW, 1)
-  for x, y in projection.canonical_pixels(arrays['landmarks'][meta.canonical_frame], meta.canonical_scale):
-    cv2.circle(framed, (round(float(x)), round(float(y))), 0, GREEN, -1)
-  share = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
-  coloured = cv2.applyColorMap(((1 - share) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].copy()
-  coloured[np.abs((share * 24) % 1 - 0.5) > 0.46] = 0
-  masked = image.copy()
-  masked[..., 0] = np.where(arrays['mask_head_canonical'], masked[..., 0] // 2 + 127, masked[..., 0])
-  masked[..., 1] = np.where(arrays['mask_face_canonical'], masked[..., 1] // 2 + 127, masked[..., 1])
-  return [framed, coloured, masked]
+  box, depth = meta.lip_box, arrays['depth_canonical']
+  framed, coloured, masked = places
+  framed.imshow(image, interpolation='nearest')
+  x, y = projection.canonical_pixels(arrays['landmarks'][meta.canonical_frame], meta.canonical_scale).T
+  framed.scatter(x, y, s=6, linewidths=0, color=COLOURS['landmarks'])
+  framed.add_patch(Rectangle((box.left - 0.5, box.top - 0.5), box.width, box.height, fill=False, edgecolor=COLOURS['lip box']))
+  coloured.imshow(depth, cmap='turbo_r', interpolation='nearest')
+  coloured.contour(depth, 24, colors='black', linewidths=0.6)
+  masked.imshow(tint_masks(image, arrays), interpolation='nearest')
 
 
-def _numbers(meta) -> list[str]:
+def tint_masks(image: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
+  """image [H, W, 3] uint8 half covered by the colour of each of the `MASKS`."""
+  from matplotlib.colors import to_rgb
+  tinted = image.copy()
+  for name, array in MASKS.items():
+    inside = np.asarray(arrays[array], bool)
+    tinted[inside] = (image[inside] / 2 + 127.5 * np.array(to_rgb(COLOURS[name]))).round()
+  return tinted
+
+
+def _write_text(figure: 'Figure', left: float, top: float, meta: schema.SubjectMeta) -> None:
+  """Numbers, warnings, and what the colours mean."""
+  from matplotlib.lines import Line2D
+  from matplotlib.patches import Patch
+  shapes = {'landmarks': lambda colour: Line2D([], [], color=colour, marker='o', markersize=4, linestyle=''),
+            'lip box': lambda colour: Line2D([], [], color=colour)}
+  handles = [shapes.get(name.split(',')[0], lambda colour: Patch(color=colour))(colour) for name, colour in COLOURS.items()]
+  lines = [(line, INK) for line in _numbers(meta)]
+  lines += [(f'warning: {warning}', BAD) for warning in meta.report['warnings']] or [('no warnings', GOOD)]
+  for i, (line, colour) in enumerate(lines):
+    figure.text(left, top - i * 19 / DPI / figure.get_figheight(), line, color=colour, fontsize=10, va='top')
+  figure.legend(handles, list(COLOURS), loc='upper right', bbox_to_anchor=(1 - 12 / WIDTH, top), frameon=False, labelcolor=INK,
+                fontsize=10, borderpad=0, borderaxespad=0)  # beside the first lines, which are short
+
+
+def _numbers(meta: schema.SubjectMeta) -> list[str]:
   report, box, quality = meta.report, meta.lip_box, meta.report['quality']
   fit = report['tracking']
   lines = [
@@ -113,30 +151,20 @@ def _numbers(meta) -> list[str]:
       'of the frames blurred or in profile',
       'seconds per stage: ' + ', '.join(f'{name} {value:.1f}' for name, value in list(report['seconds'].items())[:4]),
       '  ' + ', '.join(f'{name} {value:.1f}' for name, value in list(report['seconds'].items())[4:]), '',
-      'row 1 frames, landmarks, lip box; row 2 in canonical space; row 3 canonical lips',
-      'below: canonical frame; depth, near is red; head mask red, face mask green'
+      'row 1: frames; row 2: the same in canonical space; row 3: canonical lips',
+      'below: canonical frame; its depth, near is red; its masks'
   ]
   return lines
 
 
-def _plot(width: int, curves: dict[str, np.ndarray], unit: str, clip_starts: list[int]) -> np.ndarray:
-  """[PLOT_HEIGHT, width, 3] uint8: curves over the frames, one scale for all, clip starts as grey lines."""
-  import cv2
-  image = np.full((PLOT_HEIGHT, width, 3), 20, np.uint8)
-  low, high = min(curve.min() for curve in curves.values()), max(curve.max() for curve in curves.values())
-  count = len(next(iter(curves.values())))
-  for start in clip_starts[1:]:
-    cv2.line(image, (start * width // count, 0), (start * width // count, PLOT_HEIGHT), (45, 45, 45), 1)
-  for number, ((name, curve), colour) in enumerate(zip(curves.items(), (YELLOW, GREEN, RED))):
-    xs = np.arange(count) * (width - 1) / max(1, count - 1)
-    ys = PLOT_HEIGHT - 12 - (curve - low) / max(high - low, 1e-9) * (PLOT_HEIGHT - 24)
-    cv2.polylines(image, [np.stack([xs, ys], -1).round().astype(np.int32)], False, colour, 1, cv2.LINE_AA)
-    _write(image, name, (70 + 130 * number, 20), colour)
-  _write(image, f'{high:.2f}', (6, 20))
-  _write(image, f'{low:.2f} {unit}', (6, PLOT_HEIGHT - 8))
-  return image
-
-
-def _write(image: np.ndarray, text: str, at: tuple[int, int], colour=WHITE) -> None:
-  import cv2
-  cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+def _draw_curves(axes: 'Axes', curves: dict[str, np.ndarray], unit: str, meta: schema.SubjectMeta) -> None:
+  """Curves over the frames, one scale for all, clip starts as grey lines."""
+  for (name, curve), colour in zip(curves.items(), CURVES):
+    axes.plot(curve, color=colour, linewidth=1, label=name)
+  for clip in meta.clips[1:]:
+    axes.axvline(clip.start, color='#2d2d2d', linewidth=1, zorder=0)
+  axes.set_xlim(0, max(meta.num_frames - 1, 1))
+  axes.tick_params(colors=INK, labelsize=8)
+  axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=len(curves), frameon=False, labelcolor=INK, fontsize=9, borderpad=0,
+              borderaxespad=0.3)
+  axes.set_title(unit, color=INK, fontsize=9, loc='right', pad=4)
