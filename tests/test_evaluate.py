@@ -5,6 +5,7 @@ import json
 import re
 import types
 import weakref
+import xml.etree.ElementTree
 
 import av
 import cv2
@@ -14,10 +15,11 @@ import pytest
 import skimage.data
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.figures import svg
 from speech2lip_jax.metrics import cpbd, image, seam
 from speech2lip_jax.metrics import names as names_of_metrics
 from speech2lip_jax.preprocess import landmarks
-from speech2lip_jax.report import compare_videos, scoring
+from speech2lip_jax.report import compare_videos, plots, scoring
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album
@@ -109,9 +111,6 @@ class Page(html.parser.HTMLParser):
     if tag not in self.VOID:
       self.open.append(tag)
 
-  def handle_startendtag(self, tag, attrs):  # <line …/> of an SVG
-    assert tag in {'line', 'polyline', 'polygon'}
-
   def handle_endtag(self, tag):
     assert self.open.pop() == tag
 
@@ -134,7 +133,7 @@ def page(tmp_path_factory):
       album=album, frame_of_row=lambda row: (100 + row, 'clip<3>'), histograms={'psnr_lip': {'model': scores.values['psnr_lip']}},
       openings={'truth': 0.05 + 0.04 * np.sin(times / 3), 'model': 0.05 + 0.03 * np.sin(times / 3)},
       sound=np.sin(np.arange(60 * 640) / 9).astype(np.float32), fps=25.0, clip_starts=[(0, 'a'), (30, 'b')],
-      log={'loss/lip': (np.arange(9.0), 1 / (1 + np.arange(9.0))), 'metric/psnr_lip_val': (np.arange(3.0), np.arange(3.0))},
+      log=[{'step': i, 'loss/lip': 1 / (1 + i), 'metric/psnr_lip_val': 20.0 + i} for i in range(9)],
       contact_sheet=skimage.data.astronaut(), settings='train:\n  seed: 0\n', with_published=True)
   path = tmp_path_factory.mktemp('report') / 'report.html'
   report_page.write_report(path, page)
@@ -144,12 +143,20 @@ def page(tmp_path_factory):
 def test_the_report_is_one_small_file_that_asks_for_nothing_else(page):
   _, text = page
   parsed = Page(text)
-  words = re.sub(r'base64,[^"]*|xmlns="http://www.w3.org/2000/svg"', '', text)
-  assert not parsed.open and 'http' not in words and 'nan' not in words
-  assert all(reference.startswith('data:image/jpeg;base64,') for reference in parsed.references)
+  words = re.sub(r'base64,[^"]*', '', text)
+  assert not parsed.open and 'http' not in words and 'nan' not in words and 'script' not in words
+  assert parsed.references == parsed.images
+  photographs, drawings = [], []
   for source in parsed.images:
-    assert cv2.imdecode(np.frombuffer(base64.b64decode(source.split(',')[1]), np.uint8), cv2.IMREAD_COLOR) is not None
-  assert len(parsed.images) == 2 + 2 + 1  # strips, worst frames, contact sheet
+    kind, data = re.fullmatch(r'data:image/(jpeg|svg\+xml);base64,(.*)', source).groups()
+    (photographs if kind == 'jpeg' else drawings).append(base64.b64decode(data))
+  assert all(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None for data in photographs)
+  assert len(photographs) == 2 + 2 + 1  # strips, worst frames, contact sheet
+  for data in drawings:
+    hrefs = [value for element in xml.etree.ElementTree.fromstring(data).iter() for name, value in element.items()
+             if name.endswith('href')]
+    assert all(value.startswith('#') for value in hrefs)
+  assert len(drawings) == 1 + 1 + 2  # opening, histogram, losses, validation
   assert len(text) < 5e6 and 'toy &lt;subject&gt;' in text and 'clip&lt;3&gt;' in text
 
 
@@ -157,12 +164,46 @@ def test_the_report_says_what_was_found(page):
   given, text = page
   for part in ('Numbers', 'Published numbers, of another data set', 'Not comparable', 'worst frames', 'Lip opening over time',
                'Training', 'The subject', 'Made with', 'no weights', 'seed: 0', 'frame 111'):
-    assert part in text, part
+    assert part in ' '.join(text.split()), part
   lines = {line.title: line for line in verdict(given.rows, given.record)}
   assert lines['Mouth 31.20 dB'].grade == 'good' and '+2.2 dB' in lines['Mouth 31.20 dB'].text
   assert lines['Opening 0.95'].grade == 'fair' and '61 ms late' in lines['Opening 0.95'].text
   assert 'xj' in lines['Sync 98 % of true'].text
   assert lines['Seam 1.000 × true'].grade == 'good' and 'No pixel outside' in lines['Seam 1.000 × true'].text
+
+
+def test_the_same_plot_is_the_same_file():
+  assert len({svg(plots.histogram({'ours': (np.arange(9.0), 'red')}, 'dB')) for _ in range(2)}) == 1
+
+
+def test_no_legend_covers_axes_or_labels_or_leaves_the_plot():
+  waves = np.sin(np.arange(500) / 3)
+  breaks = [(0, 'one'), (75, 'a clip with a rather long name'), (300, 'three')]
+  names = ['lip', 'residual_of_the_closed_mouth', 'face', 'silence', 'sync', 'depth', 'total']
+  losses = [plots.Curve(name, np.arange(9), np.arange(1, 10) / 9, 'red') for name in names]
+  figures = [plots.line_plot(losses, 'step', 'loss', True),
+             plots.histogram({name: (waves, 'red') for name in metric_table.NAMES.values()}, 'PSNR mouth dB ↑'),
+             plots.opening_plot([('true frames', 5 + waves, 'red'), ('ours', 4 + waves, 'blue')], waves, 25.0, breaks)]
+  for figure in figures:
+    figure.draw_without_rendering()
+    legend, = figure.legends
+    box = legend.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    assert len(legend.get_texts()) > 1 and not any(box.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+
+
+def test_nothing_reads_minus_zero():
+  row = dict.fromkeys(names_of_metrics.METRICS) | dict.fromkeys(('opening_corr', 'opening_lag_ms', 'sync_conf0'), -0.0001)
+  rows = {'truth': row | {'sync_conf0': 0.5}, 'model': row | {'psnr_lip': 29.98, 'opening_amplitude': 0.9},
+          'mean_lips': row | {'psnr_lip': 30.0}}
+  text = str(verdict(rows, {'num_frames': 9})) + metric_table.markdown(rows)
+  assert '+0.0 dB against' in text and not re.search(r'[-−]0\.?0*(?![.0-9])', text)
+
+
+def test_reasons_are_told_once_with_every_metric_that_they_hold_for():
+  text = metric_table.not_measured({'lpips_lip': 'give --lpips', 'sync_conf': 'give --judge', 'sync_dist': 'give --judge'})
+  assert text == 'not measured: lpips_lip: give --lpips\nnot measured: sync_conf, sync_dist: give --judge\n'
+  assert metric_table.not_measured({}) == ''
 
 
 def test_the_best_row_is_told_among_ours_and_the_baselines():

@@ -48,8 +48,9 @@ def within_one(distances: np.ndarray) -> float:
 def confidences(distances: np.ndarray) -> dict[str, float]:
   """Means over 1 s windows; nan without windows.
 
-  sync_conf: median over offsets less the minimum (LSE-C), higher is better; a still mouth can fool it. sync_dist: the
-  minimum (LSE-D), lower is better. sync_conf0: median less the distance in time, higher is better.
+  sync_conf: the field's LSE-C, median over offsets less the minimum, higher is better; it forgives a mouth that is late, and a
+  still mouth can fool it. sync_dist: the field's LSE-D, the minimum, lower is better. sync_conf0: LSE-C read at offset 0, median
+  less the distance in time, higher is better; a late mouth loses it. Papers' values of LSE-C and LSE-D are by the original SyncNet.
   """
   if not len(distances):
     return dict.fromkeys(('sync_conf', 'sync_dist', 'sync_conf0'), float('nan'))

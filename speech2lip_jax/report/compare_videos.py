@@ -10,7 +10,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from speech2lip_jax.metrics.names import METRICS, SYNC_METRICS
 from speech2lip_jax.preprocess import audio, video
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
-from speech2lip_jax.report.pictures import Album
+from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, with_nulls
 from speech2lip_jax.sync.judge import FaceJudge, describe, embed_mel
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, load_syncnet
@@ -32,7 +32,13 @@ OF_A_WINDOW = ('seam_levels', 'seam_ratio', 'untouched_levels')
 MOUTH_REGION = "rectangle of the true mouth's 20 landmarks, grown by a quarter of its width"
 MAX_LEFT_OUT = 2  # frames
 SAME_RATE = 0.005  # largest relative difference of two frame rates that are one
-NUM_REPORT_FRAMES = 10
+
+
+class Side(NamedTuple):
+  """One of the two videos. sound: [n] float32 −1 … 1, 16 kHz mono from the first picture on; None where the file has none."""
+  info: video.VideoInfo
+  scores: Scores
+  sound: np.ndarray | None
 
 
 def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None = None, lpips: str | None = None,
@@ -48,37 +54,37 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   Raises:
     InputError: a file is no video, or the two differ in size, rate or length; the judge is an expert of one subject's lips.
   """
-  infos = [video.probe(each, needs_sound=False) for each in (path, against)]
-  check_pair(*infos)
+  our_info, true_info = (video.probe(each, needs_sound=False) for each in (path, against))
+  check_pair(our_info, true_info)
   expert = _open_judge(judge) if judge else None
-  num_frames = round(min(info.duration_s * info.fps for info in infos))
-  album = Album(((np.arange(NUM_REPORT_FRAMES) + 0.5) * num_frames / NUM_REPORT_FRAMES).astype(int))
+  num_frames = round(min(info.duration_s * info.fps for info in (our_info, true_info)))
+  album = Album(chosen_rows(num_frames))
   with Scorer(landmarker, lpips) as scorer, tqdm(total=num_frames, unit='frame', dynamic_ncols=True) as bar:
-    ours, truth = scorer.run_with_truth(frame_pairs(*infos, bar), album.keep)
-  fps, num_frames = infos[1].fps, len(ours.values['psnr_img'])
-  sides = {'truth': (truth, infos[1]), 'model': (ours, infos[0])}
-  sounds = {name: _sound(info) for name, (_, info) in sides.items()}
-  why_no_sync = _why_no_sync(sides, sounds, judge, fps)
+    ours, truth = scorer.run_with_truth(frame_pairs(our_info, true_info, bar), album.keep)
+  fps, num_frames = true_info.fps, len(ours.values['psnr_img'])
+  sides = {'truth': Side(true_info, truth, _sound(true_info)), 'model': Side(our_info, ours, _sound(our_info))}
+  why_no_sync = _why_no_sync(list(sides.values()), expert, fps)
   rows = {}
-  for name, (scores, info) in sides.items():
-    sync = {} if why_no_sync else judge_sync(expert, info, scores, sounds[name])
-    rows[name] = with_nulls(summary(scores, truth, [np.arange(num_frames)], fps) | sync)
+  for name, side in sides.items():
+    sync = judge_sync(expert, side) if expert and not why_no_sync else {}
+    rows[name] = with_nulls(summary(side.scores, truth, [np.arange(num_frames)], fps) | sync)
   record = rows['model'] | {
       'num_frames': num_frames, 'fps': fps, 'judge': describe(judge) if judge else None, 'mouth_region': MOUTH_REGION,
       'baselines': {'truth': rows['truth']}}
-  record['reasons'] = _reasons(record, sides, landmarker, lpips, why_no_sync)
+  record['reasons'] = _reasons(record, list(sides.values()), landmarker, lpips, why_no_sync)
   out.mkdir(parents=True, exist_ok=True)
   write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
   write_text(out / 'table.md', metric_table.markdown(rows))
-  heard = sounds['model'] if sounds['model'] is not None else sounds['truth']
+  heard = next((side.sound for side in (sides['model'], sides['truth']) if side.sound is not None), None)
   page = report_page.Report(
       title=f'{pathlib.Path(path).name} against {pathlib.Path(against).name}',
-      subtitle=f'{num_frames} frames at {fps:.4g} a second, {infos[1].width}×{infos[1].height} px; mouth region: {MOUTH_REGION}',
+      subtitle=f'{num_frames} frames at {fps:.4g} a second, {true_info.width}×{true_info.height} px; mouth region: {MOUTH_REGION}',
       names={'truth': pathlib.Path(against).name, 'model': pathlib.Path(path).name}, record=record, rows=rows, album=album,
       frame_of_row=lambda row: (row, ''),
-      histograms={name: {'model': ours.values[name], 'truth': truth.values[name]} for name in ('psnr_lip', 'ssim_lip', 'cpbd_lip')},
-      openings={name: scores.opening() for name, (scores, _) in sides.items() if scores.landmarks is not None},
-      sound=None if heard is None else heard[:round(num_frames / fps * schema.SAMPLE_RATE)], fps=fps, clip_starts=[], log={},
+      histograms={name: {'model': ours.values[name], 'truth': truth.values[name]}
+                  for name in report_page.HISTOGRAMS},
+      openings={name: side.scores.opening() for name, side in sides.items() if side.scores.landmarks is not None},
+      sound=None if heard is None else heard[:round(num_frames / fps * schema.SAMPLE_RATE)], fps=fps, clip_starts=[], log=[],
       contact_sheet=None, settings='', with_published=False)
   report_page.write_report(out / 'report.html', page)
   return record
@@ -127,44 +133,45 @@ def _open_judge(folder: str) -> SyncNetExpert:
 
 
 def _sound(info: video.VideoInfo) -> np.ndarray | None:
-  """[n] float32 −1 … 1, 16 kHz mono from the first picture on; None where the file has none."""
   with video.open_container(info.path) as container:
     if not container.streams.audio:
       return None
   return audio.read_sound(info)
 
 
-def _why_no_sync(sides: dict[str, tuple[Scores, video.VideoInfo]], sounds: dict[str, np.ndarray | None], judge: str | None,
-                 fps: float) -> str | None:
-  if not judge:
+def _why_no_sync(sides: list[Side], expert: SyncNetExpert | None, fps: float) -> str | None:
+  if not expert:
     return 'no judge: give --judge, a folder of speech2lip convert --kind syncnet'
   if abs(fps / schema.FPS - 1) > SAME_RATE:
     return f'SyncNet looks at {schema.FPS} frames a second, the videos have {fps:.4g}'
-  for name, (scores, info) in sides.items():
-    if sounds[name] is None or not np.abs(sounds[name]).max() > 0:
-      return f'{info.path} {"has no sound" if sounds[name] is None else "is silent"}'
-    if scores.landmarks is None:
+  for side in sides:
+    if side.sound is None or not np.abs(side.sound).max() > 0:
+      return f'{side.info.path} {"has no sound" if side.sound is None else "is silent"}'
+    if side.scores.landmarks is None:
       return 'no landmark model to find faces by: give --landmarker or $SPEECH2LIP_LANDMARKER'
-    if not np.isfinite(scores.landmarks).any():
-      return f'no face is found in {info.path}'
+    if not np.isfinite(side.scores.landmarks).any():
+      return f'no face is found in {side.info.path}'
   return None
 
 
-def judge_sync(expert: SyncNetExpert, info: video.VideoInfo, scores: Scores, sound: np.ndarray) -> dict[str, float]:
-  """`SYNC_METRICS` of one video by its own sound [n] float32; its frames are read once more."""
-  num_frames = len(scores.landmarks)
-  low, high = scores.landmarks.min(1)[:, ::-1], scores.landmarks.max(1)[:, ::-1]
+def judge_sync(expert: SyncNetExpert, side: Side) -> dict[str, float]:
+  """`SYNC_METRICS` of a video with faces by its own sound; its frames are read once more."""
+  landmarks, sound = side.scores.landmarks, side.sound
+  if landmarks is None or sound is None:
+    raise ValueError(f'{side.info.path}: sync is judged by faces and sound')
+  num_frames = len(landmarks)
+  low, high = landmarks.min(1)[:, ::-1], landmarks.max(1)[:, ::-1]
   speech = embed_mel(expert, log_mel(sound), num_frames)
   judge = FaceJudge(expert, [np.arange(num_frames)], speech, np.concatenate([low, high], 1))
-  views = [judge.view(row, rgb) for row, rgb in zip(range(num_frames), video.read_pictures(info))]
+  views = [judge.view(row, rgb) for row, rgb in zip(range(num_frames), video.read_pictures(side.info))]
   return judge.scores(views)
 
 
-def _reasons(record: dict[str, Any], sides: dict[str, tuple[Scores, video.VideoInfo]], landmarker: str | None, lpips: str | None,
-             why_no_sync: str | None) -> dict[str, str]:
+def _reasons(record: dict[str, Any], sides: list[Side], landmarker: str | None, lpips: str | None, why_no_sync: str | None
+             ) -> dict[str, str]:
   """Why each metric that is None in the record is None."""
-  faceless = [info.path for scores, info in sides.values()
-              if scores.landmarks is not None and not np.isfinite(scores.landmarks).any()]
+  faceless = [side.info.path for side in sides
+              if side.scores.landmarks is not None and not np.isfinite(side.scores.landmarks).any()]
 
   def why(name: str) -> str:
     if name in OF_A_WINDOW:

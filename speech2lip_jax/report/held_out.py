@@ -20,16 +20,15 @@ from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
-from speech2lip_jax.report.pictures import Album
+from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, with_nulls
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
+from speech2lip_jax.training.summary import read_log
 
 MOUTH_REGION = 'pixels whose place in canonical space falls in the lip box'
 NUM_NEAREST = 8
 NUM_STRIP_FRAMES = 8
-NUM_REPORT_FRAMES = 10
-HISTOGRAMS = ('psnr_lip', 'ssim_lip', 'cpbd_lip')  # per frame, in the report
 
 
 def nearest_windows(queries: np.ndarray, references: np.ndarray, count: int, chunk: int = 256) -> np.ndarray:
@@ -83,7 +82,9 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
   test, frames = trained.split.test, trained.subject.frames
   columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
   everything = {name: make for name, make in candidates(trained).items() if baselines or name == 'model'}
-  scores, sync, strips = {}, {}, {}
+  scores: dict[str, Scores] = {}
+  sync: dict[str, dict[str, float]] = {}
+  strips: dict[str, list[np.ndarray]] = {}
 
   def pairs(name: str, predictions: Iterator[Prediction], views: dict[str, list[np.ndarray]]) -> Iterator[Pair]:
     for row, prediction in enumerate(predictions):
@@ -99,7 +100,7 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
   with tqdm(total=len(everything) * len(test), unit='frame', dynamic_ncols=True) as bar:
     for name, predictions in everything.items():
       bar.set_description(name)
-      views = {'truth': [], name: []} if name == 'model' else {name: []}
+      views: dict[str, list[np.ndarray]] = {'truth': [], name: []} if name == 'model' else {name: []}
       if name == 'model':
         scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), album.keep)
       else:
@@ -123,10 +124,10 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   subject, test = trained.subject, trained.split.test
   judging, judge_facts = None, None
   if judge:
-    own = pathlib.Path(workdir).glob('expert*/') if workdir else []
-    against = [*own, *listed_folders(trained.config.sync.expert)]
+    against: list[str | os.PathLike] = [*listed_folders(trained.config.sync.expert)]
+    against += pathlib.Path(workdir).glob('expert*/') if workdir else []
     judging, judge_facts = judge_of_subject(judge, subject, test, against)
-  album = Album(evenly_spaced(np.arange(len(test)), NUM_REPORT_FRAMES))
+  album = Album(chosen_rows(len(test)))
   with Scorer(landmarker, lpips) as scorer:
     scores, sync, strips = score_everything(trained, judging, scorer, album, baselines)
   runs = runs_of(subject, test)
@@ -174,10 +175,10 @@ def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dic
                f'checkpoint of step {trained.step}' + (f', {pathlib.Path(workdir).resolve().name}' if workdir else ''),
       names=metric_table.NAMES, record=record, rows=rows, album=album,
       frame_of_row=lambda row: (int(test[row]), subject.meta.clips[clip_ids[row]].name),
-      histograms={metric: {name: scores[name].values[metric] for name in chosen} for metric in HISTOGRAMS},
+      histograms={metric: {name: scores[name].values[metric] for name in chosen} for metric in report_page.HISTOGRAMS},
       openings={name: scores[name].opening() for name in ('truth', 'model') if scores[name].landmarks is not None},
       sound=heard.astype(np.float32) / 32768, fps=schema.FPS,
       clip_starts=[(int(row), subject.meta.clips[clip_ids[row]].name) for row in starts],
-      log=report_page.read_log(pathlib.Path(workdir, 'log.jsonl')) if workdir else {},
+      log=read_log(pathlib.Path(workdir, 'log.jsonl')) if workdir else [],
       contact_sheet=None if sheet is None else cv2.cvtColor(sheet, cv2.COLOR_BGR2RGB),
       settings=trained.config.to_yaml(), with_published=True)

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.report.scoring import Pair
 
+NUM_CHOSEN = 10  # frames beside those that are kept for being bad
 NUM_WORST, APART = 10, 10  # frames; of each APART in a row only the worst counts
 CLOSE_UP = 1.4  # side of the mouth's close-up over the mouth region's longer side
 DIFFERENCE_GAIN = 4
@@ -21,11 +23,18 @@ class Shot(NamedTuple):
   pair: Pair
 
 
+def chosen_rows(num_frames: int) -> np.ndarray:
+  """`NUM_CHOSEN` rows evenly spaced over a video's: [n] int."""
+  return evenly_spaced(np.arange(num_frames), NUM_CHOSEN)
+
+
 class Album:
   """Keeps chosen rows and the worst by psnr_lip while frames pass by, few at a time."""
 
   def __init__(self, rows: np.ndarray):
-    self._rows, self._worst, self._last = set(np.asarray(rows).tolist()), [], None
+    self._rows: set[int] = set(rows.tolist())
+    self._worst: list[tuple[float, int, Shot]] = []
+    self._last: Shot | None = None
     self.chosen: list[Shot] = []
 
   def keep(self, row: int, pair: Pair, values: dict[str, float]) -> None:
@@ -53,12 +62,11 @@ class Album:
     return [shot for _, _, shot in sorted(self._worst, key=lambda entry: (-entry[0], entry[1]))]
 
 
-def inline_image(rgb: np.ndarray, alt: str, style_class: str = '') -> str:
-  """An <img> that holds rgb [H, W, 3] uint8 as JPEG."""
+def data_uri(rgb: np.ndarray) -> str:
+  """rgb [H, W, 3] uint8 as a JPEG inside an address, for an <img> of a page without other files."""
   bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
   _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-  encoded = base64.b64encode(data.tobytes()).decode()
-  return f'<img class="{style_class}" alt="{alt}" src="data:image/jpeg;base64,{encoded}">'
+  return f'data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}'
 
 
 def shrink(rgb: np.ndarray, width: int) -> np.ndarray:

@@ -1,12 +1,18 @@
-"""Plots as SVG text, to be put into a page as they are. Sizes are in the SVG's own units; a page scales them to its width."""
-import html
-from typing import NamedTuple
+"""The report's plots. Sizes in pixels; a page may scale them."""
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-INK, GREY, FAINT = '#1f2937', '#6b7280', '#e5e7eb'
-LEFT, RIGHT, TOP, BOTTOM = 54, 20, 12, 34  # room around a plot
-MAX_POINTS = 1200  # of a curve
+from speech2lip_jax.common.figures import legend_above, new_figure, plain
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 430, 250  # of a small plot
+ROW_S, MAX_ROWS = 8.0, 6  # of the plot of the opening
+NUM_BINS = 30
+SOUND = '#9ca3af'
 
 
 class Curve(NamedTuple):
@@ -17,168 +23,93 @@ class Curve(NamedTuple):
   colour: str
 
 
-def _number(value: float) -> str:
-  return f'{value:.4g}'
+def _small(x_label: str, title: str) -> 'tuple[Figure, Axes]':
+  figure = new_figure(WIDTH, HEIGHT)
+  axes = figure.subplots()
+  plain(axes)
+  axes.set_xlabel(x_label, fontsize=8)
+  axes.set_title(title, fontsize=9, loc='left')
+  return figure, axes
 
 
-def ticks(low: float, high: float, count: int = 5) -> np.ndarray:
-  """About `count` round numbers in low … high."""
-  step = 10.0**np.floor(np.log10((high - low) / count))
-  step *= min((1, 2, 5, 10), key=lambda m: abs((high - low) / (m * step) - count))
-  return np.round(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step, 10) + 0.0  # no −0
+def line_plot(curves: list[Curve], x_label: str, title: str, log_y: bool = False) -> 'Figure':
+  """Curves over a common x of whole numbers; log_y: a logarithmic vertical axis, on which values of 0 or less are left out."""
+  figure, axes = _small(x_label, title)
+  for curve in curves:
+    axes.plot(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log_y else curve.y, color=curve.colour, label=curve.name,
+              linewidth=1.3)
+  axes.locator_params('x', integer=True)
+  if log_y:
+    from matplotlib.ticker import LogLocator, NullLocator
+    axes.set_yscale('log')
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.yaxis.set_minor_locator(NullLocator())
+  if len(curves) > 1:
+    legend_above(figure, axes)
+  return figure
 
 
-def _range(values: list[np.ndarray]) -> tuple[float, float]:
-  """Smallest and largest finite value of all, never equal."""
-  finite = np.concatenate([np.asarray(v, float)[np.isfinite(v)] for v in values] or [np.zeros(1)])
-  low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-  return (low, high) if high > low else (low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1))
-
-
-def text(x: float, y: float, words: str, anchor: str = 'start', colour: str = GREY, size: int = 12) -> str:
-  """A line of text."""
-  return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{html.escape(words)}</text>'
-
-
-def polyline(x: np.ndarray, y: np.ndarray, colour: str, width: float = 1.6) -> str:
-  """Lines through the points, broken at nan."""
-  stride = max(1, len(x) // MAX_POINTS)
-  x, y = np.asarray(x, float)[::stride], np.asarray(y, float)[::stride]
-  parts = []
-  for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(np.isfinite(y).astype(int))) + 1):
-    if len(run) and np.isfinite(y[run[0]]):
-      points = ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(x[run], y[run], strict=True))
-      parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>')
-  return ''.join(parts)
-
-
-def picture(width: int, height: int, body: str, label: str) -> str:
-  """The SVG element; `label` is read to those who cannot see it."""
-  return (f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(label)}" '
-          f'xmlns="http://www.w3.org/2000/svg">{body}</svg>')
-
-
-def legend(curves: list[tuple[str, str]], right: float, y: float) -> str:
-  """Names (name, colour) in a row that ends at `right`."""
-  parts, x = [], right
-  for name, colour in reversed(curves):
-    x -= 7.0 * len(name)
-    parts.append(text(x, y, name, colour=INK))
-    parts.append(f'<line x1="{x - 22:.1f}" y1="{y - 4:.1f}" x2="{x - 6:.1f}" y2="{y - 4:.1f}" stroke="{colour}" stroke-width="3"/>')
-    x -= 38
-  return ''.join(parts)
-
-
-class Axes:
-  """A frame with ticks: maps values to places. log_y: a logarithmic vertical axis (values > 0)."""
-
-  def __init__(self, width: int, height: int, x_range: tuple[float, float], y_range: tuple[float, float], x_label: str,
-               y_label: str, log_y: bool = False, head: int = 18):
-    self.width, self.height, self._log = width, height, log_y
-    self._x, self._y = x_range, tuple(np.log10(y_range)) if log_y else y_range
-    self._top = TOP + head
-    self._x_label, self._y_label = x_label, y_label
-
-  def x(self, values: np.ndarray) -> np.ndarray:
-    """Places of values along x."""
-    share = (np.asarray(values, float) - self._x[0]) / (self._x[1] - self._x[0])
-    return LEFT + share * (self.width - LEFT - RIGHT)
-
-  def y(self, values: np.ndarray) -> np.ndarray:
-    """Places of values along y."""
-    values = np.asarray(values, float)
-    if self._log:
-      values = np.log10(np.where(values > 0, values, np.nan))
-    share = (values - self._y[0]) / (self._y[1] - self._y[0])
-    return self.height - BOTTOM - share * (self.height - BOTTOM - self._top)
-
-  def frame(self) -> str:
-    """Grid lines, numbers and labels."""
-    bottom, parts = self.height - BOTTOM, []
-    if self._log:
-      at = np.outer(10.0**np.arange(np.floor(self._y[0]), np.ceil(self._y[1])), (1, 2, 5)).reshape(-1)
-      at = at[(np.log10(at) >= self._y[0]) & (np.log10(at) <= self._y[1])]
-      at = at if len(at) < 8 else at[np.isclose(np.log10(at) % 1, 0)]
-    else:
-      at = ticks(*self._y, 4)
-    for value in at:
-      y = float(self.y(value))
-      parts += [f'<line x1="{LEFT}" y1="{y:.1f}" x2="{self.width - RIGHT}" y2="{y:.1f}" stroke="{FAINT}"/>',
-                text(LEFT - 6, y + 4, _number(value), 'end')]
-    for value in ticks(*self._x, max(3, self.width // 90)):
-      x = float(self.x(value))
-      parts += [f'<line x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}" stroke="{GREY}"/>',
-                text(x, bottom + 17, _number(value), 'middle')]
-    parts += [f'<line x1="{LEFT}" y1="{bottom}" x2="{self.width - RIGHT}" y2="{bottom}" stroke="{GREY}"/>',
-              text(self.width - RIGHT, self.height - 3, self._x_label, 'end'), text(LEFT, TOP + 4, self._y_label, colour=INK)]
-    return ''.join(parts)
-
-
-def line_plot(curves: list[Curve], x_label: str, y_label: str, log_y: bool = False, width: int = 430, height: int = 230) -> str:
-  """Curves over a common x."""
-  positive = [curve.y[curve.y > 0] if log_y else curve.y for curve in curves]
-  axes = Axes(width, height, _range([curve.x for curve in curves]), _range(positive), x_label, y_label, log_y)
-  lines = ''.join(polyline(axes.x(curve.x), axes.y(curve.y), curve.colour) for curve in curves)
-  names = legend([(curve.name, curve.colour) for curve in curves], width - RIGHT, TOP + 4) if len(curves) > 1 else ''
-  return picture(width, height, axes.frame() + lines + names, f'{y_label} over {x_label}')
-
-
-def histogram(samples: dict[str, tuple[np.ndarray, str]], x_label: str, width: int = 430, height: int = 230) -> str:
-  """Shares of frames in 30 common bins, an outline for each name → (values [n], colour); the first is filled."""
+def histogram(samples: dict[str, tuple[np.ndarray, str]], x_label: str) -> 'Figure':
+  """Shares of frames in common bins, an outline for each name → (values [n], colour); the first is filled."""
   known = {name: (values[np.isfinite(values)], colour) for name, (values, colour) in samples.items()}
-  low, high = _range([values for values, _ in known.values()])
-  edges = np.linspace(low, high, 31)
-  shares = {name: 100 * np.histogram(values, edges)[0] / max(len(values), 1) for name, (values, _) in known.items()}
-  axes = Axes(width, height, (low, high), (0, max(float(share.max()) for share in shares.values()) * 1.05 or 1), x_label,
-              '% of frames')
-  parts = []
-  for i, (name, share) in enumerate(shares.items()):
-    x = axes.x(np.repeat(edges, 2))
-    y = axes.y(np.concatenate([[0], np.repeat(share, 2), [0]]))
+  edges = np.histogram_bin_edges(np.concatenate([values for values, _ in known.values()]), NUM_BINS)
+  figure, axes = _small(x_label, '% of frames')
+  for i, (name, (values, colour)) in enumerate(known.items()):
+    shares = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
     if i == 0:
-      points = ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(x, y, strict=True))
-      parts.append(f'<polygon points="{points}" fill="{known[name][1]}" opacity="0.18"/>')
-    parts.append(polyline(x, y, known[name][1]))
-  names = legend([(name, colour) for name, (_, colour) in known.items()], width - RIGHT, TOP + 4)
-  return picture(width, height, axes.frame() + ''.join(parts) + names, f'histogram of {x_label}')
+      axes.stairs(shares, edges, color=colour, alpha=0.18, fill=True)
+    axes.stairs(shares, edges, color=colour, label=name, linewidth=1.3)
+  legend_above(figure, axes)
+  return figure
 
 
-def waveform(samples: np.ndarray, x: tuple[float, float], middle: float, half_height: float, colour: str = '#9ca3af') -> str:
-  """The sound's envelope [n] as a filled shape between places x, about the height `middle`; scaled by the caller's peak of 1."""
-  count = max(2, min(int(x[1] - x[0]), len(samples)))
-  pieces = np.array_split(np.asarray(samples, float), count)
-  high, low = np.array([piece.max() for piece in pieces]), np.array([piece.min() for piece in pieces])
-  at = np.linspace(*x, count)
-  top = [f'{a:.1f},{middle - half_height * b:.1f}' for a, b in zip(at, high, strict=True)]
-  bottom = [f'{a:.1f},{middle - half_height * b:.1f}' for a, b in zip(at[::-1], low[::-1], strict=True)]
-  return f'<polygon points="{" ".join(top + bottom)}" fill="{colour}"/>'
-
-
-def opening_plot(curves: list[tuple[str, np.ndarray, str]], sound: np.ndarray | None, fps: float, first_s: float,
-                 breaks: list[tuple[int, str]], y_range: tuple[float, float], width: int = 1120, height: int = 190) -> str:
-  """Lip opening over time under the waveform of the sound.
+def opening_plot(curves: list[tuple[str, np.ndarray, str]], sound: np.ndarray | None, fps: float, breaks: list[tuple[int, str]]
+                 ) -> 'Figure':
+  """Lip opening over time under the waveform of the sound, in rows of `ROW_S` seconds, at most `MAX_ROWS`.
 
   Args:
     curves: (name, opening [n] in % of the face's height, colour).
     sound: [m] −1 … 1 over the same time, or None.
-    fps: frames a second. first_s: time of the first frame in the axis's seconds.
+    fps: frames a second.
     breaks: (frame, name) where a clip begins.
-    y_range: of the opening, the same in all rows of a page.
   """
-  num = len(curves[0][1])
-  head = 62 if sound is not None else 18
-  axes = Axes(width, height, (first_s, first_s + num / fps), y_range, 's', '', head=head - 6)
-  parts = [axes.frame(), text(LEFT, head + 2, 'opening, % of the face', colour=INK)]
-  at = first_s + (np.arange(num) + 0.5) / fps
-  if sound is not None:
-    parts.append(waveform(sound, (float(axes.x(first_s)), float(axes.x(first_s + num / fps))), 30, 22))
-  for frame, name in breaks:
-    x = float(axes.x(first_s + frame / fps))
-    parts.append(f'<line x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{height - BOTTOM}" stroke="{GREY}" stroke-dasharray="3 3"/>')
-    parts.append(text(x + 4, 12, name, size=11))
-  breaking = np.isin(np.arange(num), [frame for frame, _ in breaks if frame])
-  for _, values, colour in curves:
-    pieces = np.split(np.arange(num), np.flatnonzero(breaking))
-    parts += [polyline(axes.x(at[rows]), axes.y(values[rows]), colour) for rows in pieces]
-  parts.append(legend([(name, colour) for name, _, colour in curves], width - RIGHT, head + 2))
-  return picture(width, height, ''.join(parts), 'lip opening over time under the sound')
+  duration = len(curves[0][1]) / fps
+  num_rows = min(MAX_ROWS, max(1, int(np.ceil(duration / ROW_S))))
+  row_s = min(ROW_S, duration)
+  figure = new_figure(1120, 50 + 175 * num_rows)
+  grid = figure.subplots(2 * num_rows, 1, height_ratios=[1, 3] * num_rows)
+  starts = [frame for frame, _ in breaks if frame]
+  times = np.insert((np.arange(len(curves[0][1])) + 0.5) / fps, starts, np.nan)
+  peak = max(max(float(np.nanmax(values)) for _, values, _ in curves) * 1.05, 1.0)
+  for row in range(num_rows):
+    above, below = grid[2 * row:2 * row + 2]
+    window = (row * row_s, (row + 1) * row_s)
+    above.set_axis_off()
+    plain(below)
+    for axes in (above, below):
+      axes.set_xlim(window)
+      for frame, _ in breaks:
+        axes.axvline(frame / fps, color='#6b7280', linewidth=0.8, linestyle=(0, (3, 3)))
+    for frame, name in breaks:
+      if window[0] <= frame / fps < window[1]:
+        above.text(frame / fps, 1, f' {name}', fontsize=8, color='#6b7280', va='bottom', transform=above.get_xaxis_transform())
+    if sound is not None:
+      _waveform(above, sound, duration, window)
+    for name, values, colour in curves:
+      below.plot(times, np.insert(values, starts, np.nan), color=colour, label=name, linewidth=1.3)
+    below.set_ylim(0, peak)
+    below.set_ylabel('opening, %', fontsize=8)
+  below.set_xlabel('s', fontsize=8)
+  legend_above(figure, grid[1])
+  return figure
+
+
+def _waveform(axes: 'Axes', sound: np.ndarray, duration: float, window: tuple[float, float], count: int = 1000) -> None:
+  """The part of the sound [m] in a window of seconds as a filled envelope, of the height of all the sound's peak."""
+  first, last = (round(time / duration * len(sound)) for time in window)
+  pieces = [piece for piece in np.array_split(sound[first:last], count) if len(piece)]
+  times = np.linspace(window[0], min(window[1], duration), len(pieces))
+  axes.fill_between(times, [piece.min() for piece in pieces], [piece.max() for piece in pieces], color=SOUND, linewidth=0)
+  peak = max(float(np.abs(sound).max()), 1e-6)
+  axes.set_ylim(-peak, peak)

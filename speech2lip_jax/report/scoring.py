@@ -14,6 +14,7 @@ import cv2
 import jax
 import numpy as np
 
+from speech2lip_jax.data import schema
 from speech2lip_jax.metrics import cpbd, image, mouth_points, opening, seam
 from speech2lip_jax.metrics.names import FRAME_METRICS, LANDMARK_METRICS, METRICS
 from speech2lip_jax.models.lpips import MIN_SIZE, Lpips, load_lpips
@@ -46,13 +47,18 @@ class Scores:
 
   def points(self) -> np.ndarray:
     """[n, 20, 2], see `metrics.mouth_points`."""
-    return mouth_points.mouth_points(self.landmarks)
+    return mouth_points.mouth_points(self._known_landmarks())
 
   def opening(self) -> np.ndarray:
     """Lip opening of every frame [n]; frames without a face take their neighbours', all nan stays."""
-    values = opening.lip_opening(self.landmarks)
+    values = opening.lip_opening(self._known_landmarks())
     known = np.isfinite(values)
     return np.interp(np.arange(len(values)), np.flatnonzero(known), values[known]) if known.any() else values
+
+  def _known_landmarks(self) -> np.ndarray:
+    if self.landmarks is None:
+      raise ValueError('frames were scored without a landmark model')
+    return self.landmarks
 
 
 def mouth_rectangle(seen: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
@@ -67,14 +73,18 @@ def mouth_rectangle(seen: np.ndarray, shape: tuple[int, int]) -> np.ndarray | No
   return mask if mask.any() else None
 
 
+def _lpips_of(path: str) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
+  """LPIPS of two pictures [h, w, 3] uint8, by the weights of FILE.npz."""
+  variables = load_lpips(path)
+  return jax.jit(lambda rgb_0, rgb_1: Lpips().apply(variables, rgb_0[None] / 255.0, rgb_1[None] / 255.0)[0][0])
+
+
 class Scorer:
   """A context manager. Without `landmarker` (MediaPipe's model) or `lpips` (FILE.npz of convert) their metrics are nan."""
 
   def __init__(self, landmarker: str | None, lpips: str | None):
     self._detector = landmarks.Detector(landmarker) if landmarker else None
-    variables = load_lpips(lpips) if lpips else None
-    apply = jax.jit(lambda rgb_0, rgb_1: Lpips().apply(variables, rgb_0[None] / 255.0, rgb_1[None] / 255.0)[0][0])
-    self._lpips = apply if variables else None
+    self._lpips = _lpips_of(lpips) if lpips else None
     self._detecting, self._measuring = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
 
   def __enter__(self) -> 'Scorer':
@@ -121,14 +131,7 @@ class Scorer:
   def _find(self, pair: Pair, with_truth: bool) -> list[np.ndarray]:
     if not self._detector:
       return []
-    return [self._landmarks(frame) for frame in ((pair.rgb, pair.true) if with_truth else (pair.rgb,))]
-
-  def _landmarks(self, frame: np.ndarray) -> np.ndarray:
-    faces = self._detector.faces(np.ascontiguousarray(frame))
-    if not len(faces):
-      return np.full((landmarks.schema.NUM_LANDMARKS, 2), np.nan, np.float32)
-    pixels = landmarks.to_pixels(faces, frame.shape[1], frame.shape[0])[..., :2]
-    return pixels[np.ptp(pixels, axis=1).max(-1).argmax()]  # the largest face
+    return [_largest_face(self._detector, frame) for frame in ((pair.rgb, pair.true) if with_truth else (pair.rgb,))]
 
   def _measure(self, pair: Pair, faces: concurrent.futures.Future, with_truth: bool
                ) -> tuple[Pair, dict[str, float], dict[str, float]]:
@@ -157,6 +160,15 @@ class Scorer:
       values['seam_levels'], values['seam_ratio'] = seam.seam(pair.rgb, pair.true, inside)
       values['untouched_levels'] = seam.largest_change(pair.rgb, pair.true, ~inside)
     return pair._replace(mask_mouth=mask), values, true_values
+
+
+def _largest_face(detector: landmarks.Detector, frame: np.ndarray) -> np.ndarray:
+  """Landmarks [478, 2] float32 pixels of the largest face; nan without one."""
+  faces = detector.faces(np.ascontiguousarray(frame))
+  if not len(faces):
+    return np.full((schema.NUM_LANDMARKS, 2), np.nan, np.float32)
+  pixels = landmarks.to_pixels(faces, frame.shape[1], frame.shape[0])[..., :2]
+  return pixels[np.ptp(pixels, axis=1).max(-1).argmax()]
 
 
 def with_nulls(metrics: dict[str, float]) -> dict[str, float | None]:

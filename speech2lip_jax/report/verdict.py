@@ -23,7 +23,7 @@ def _within(value: float, ranges: tuple[tuple[float, float], tuple[float, float]
 
 
 def _worst_of(*grades: str) -> str:
-  return max(grades, key=('', 'good', 'fair', 'poor').index)
+  return max(grades, key=lambda grade: ('', 'good', 'fair', 'poor').index(grade))
 
 
 def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
@@ -33,43 +33,44 @@ def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
     rows: {name: metrics}: 'model', and 'truth', 'oracle' and baselines where there are any.
     record: contents of metrics.json.
   """
-  ours, lines = rows['model'], []
-  truth = rows.get('truth', {})
-  baselines = {name: row['psnr_lip'] for name, row in rows.items()
-               if name in BASELINES and row.get('psnr_lip') is not None}
-  psnr = ours.get('psnr_lip')
-  if psnr is not None:
+  ours, truth, oracle = ({metric: value for metric, value in rows.get(name, {}).items() if value is not None}
+                         for name in ('model', 'truth', 'oracle'))
+  lines = []
+  if 'psnr_lip' in ours:
+    psnr, grade = ours['psnr_lip'], ''
     text = f'PSNR of the mouth over {record["num_frames"]} frames'
-    grade = ''
+    baselines = {name: value for name in BASELINES if (value := rows.get(name, {}).get('psnr_lip')) is not None}
     if baselines:
-      best = max(baselines, key=baselines.get)
+      best = max(baselines, key=lambda name: baselines[name])
       above = psnr - baselines[best]
-      text += f', {above:+.1f} dB against the best baseline, {NAMES[best]} ({baselines[best]:.1f})'
+      text += f', {above:+z.1f} dB against the best baseline, {NAMES[best]} ({baselines[best]:.1f})'
       grade = 'good' if above > 0.3 else 'fair' if above > -0.3 else 'poor'
-    if rows.get('oracle', {}).get('psnr_lip') is not None:
-      text += f'; the ceiling is {rows["oracle"]["psnr_lip"]:.1f}'
+    if 'psnr_lip' in oracle:
+      text += f'; the ceiling is {oracle["psnr_lip"]:.1f}'
     lines.append(Line(grade, f'Mouth {psnr:.2f} dB', text + '.'))
-  elif ours.get('psnr_img') is not None:
+  elif 'psnr_img' in ours:
     lines.append(Line('', f'Frame {ours["psnr_img"]:.2f} dB', f'PSNR of the whole frame over {record["num_frames"]} frames.'))
-  if (correlation := ours.get('opening_corr')) is not None:
-    lag, amplitude = ours['opening_lag_ms'], ours['opening_amplitude']
+  if 'opening_corr' in ours:
+    correlation, lag, amplitude = ours['opening_corr'], ours['opening_lag_ms'], ours['opening_amplitude']
     grade, follows = (('good', 'follows') if correlation >= CLOSE_CORRELATION else
                       ('fair', 'loosely follows') if correlation >= LOOSE_CORRELATION else ('poor', 'does not follow'))
     when = 'in time' if abs(lag) < 10 else f'{abs(lag):.0f} ms {"late" if lag > 0 else "early"}'
     how_far = f'{100 * amplitude:.0f} % as far' + (': it mumbles' if amplitude < AMPLITUDES[0][0] else '')
     grade = _worst_of(grade, _within(lag, LAGS_MS), _within(amplitude, AMPLITUDES))
     text = f'correlation: the mouth {follows} the true one, {when}, and opens {how_far}.'
-    lines.append(Line(grade, f'Opening {correlation:.2f}', text))
-  if (conf0 := ours.get('sync_conf0')) is not None and truth.get('sync_conf0'):
-    share, judge = conf0 / truth['sync_conf0'], record.get('judge', {})
+    lines.append(Line(grade, f'Opening {correlation:z.2f}', text))
+  if 'sync_conf0' in ours and truth.get('sync_conf0'):
+    conf0, true_conf0 = ours['sync_conf0'], truth['sync_conf0']
+    share, judge = conf0 / true_conf0, record.get('judge') or {}
     who = f'{judge.get("name", "the judge")} ({"SyncNet" if judge.get("kind") == "syncnet" else "expert of the subject"})'
-    lines.append(Line('good' if share > 0.85 else 'fair' if share > 0.5 else 'poor', f'Sync {100 * share:.0f} % of true',
-                      f'conf0 {conf0:.3f}, the true frames {truth["sync_conf0"]:.3f}, by {who}. Means of mouths can exceed 100 %.'))
-  if (jitter := ours.get('jitter_ratio')) is not None:
+    lines.append(Line('good' if share > 0.85 else 'fair' if share > 0.5 else 'poor', f'Sync {100 * share:z.0f} % of true',
+                      f'conf0 {conf0:z.3f}, the true frames {true_conf0:z.3f}, by {who}. Means of mouths can exceed 100 %.'))
+  if 'jitter_ratio' in ours:
+    jitter = ours['jitter_ratio']
     lines.append(Line(_within(jitter, JITTERS), f'Jitter {jitter:.2f} × true',
                       'acceleration of the mouth’s landmarks; speech itself accelerates, so 1 is best.'))
-  if (seam := ours.get('seam_ratio')) is not None:
-    changed = ours['untouched_levels']
+  if 'seam_ratio' in ours:
+    seam, changed = ours['seam_ratio'], ours['untouched_levels']
     outside = f'Pixels outside it change by up to {changed:.0f} levels!' if changed else 'No pixel outside it was touched.'
     lines.append(Line(_worst_of(_within(seam, SEAMS), 'poor' if changed else 'good'), f'Seam {seam:.3f} × true',
                       f'steps across the edge of the painted window. {outside}'))
