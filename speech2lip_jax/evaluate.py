@@ -19,6 +19,7 @@ from speech2lip_jax.preprocess import landmarks
 from speech2lip_jax.rendering.trained import load_trained
 from speech2lip_jax.report import compare_videos
 from speech2lip_jax.report.held_out import evaluate
+from speech2lip_jax.report.table import not_measured
 
 _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one with another seed, of another part of the clips '
                              '(--recipe.data.part), than the one trained against; it scores the sync. Also a folder of convert '
@@ -40,15 +41,16 @@ def main(argv: list[str]) -> None:
   if VIDEO.value:
     if not _AGAINST.value or len(VIDEO.value) > 1:
       raise InputError(f'--video {",".join(VIDEO.value)}: is one video, compared with another: give --against FILE')
-    compare_videos.compare(VIDEO.value[0], _AGAINST.value, out, landmarker, _LPIPS.value, _JUDGE.value)
+    record = compare_videos.compare(VIDEO.value[0], _AGAINST.value, out, landmarker, _LPIPS.value, _JUDGE.value)
     about = f'{VIDEO.value[0]} against {_AGAINST.value}'
   else:
     if _AGAINST.value:
       raise InputError(f'--against {_AGAINST.value}: is for --video; a training run is compared with its own held-out frames')
     trained = load_trained(WORKDIR.value)
-    evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, WORKDIR.value)
+    record = evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, WORKDIR.value)
     about = f'{len(trained.split.test)} held-out frames, checkpoint of step {trained.step}'
   print((out / 'table.md').read_text())
+  print(not_measured(record['reasons']), end='')
   print(f'{about}; {out}/metrics.json, {out}/report.html')
 
 
