@@ -1,8 +1,12 @@
 """Scoring frame by frame, the report, and two videos of anyone's; the verb on a training run is in test_train."""
 import base64
 import html.parser
+import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 import types
 import weakref
 import xml.etree.ElementTree
@@ -264,14 +268,22 @@ def frames():
 
 def test_two_videos_without_a_landmark_model_are_compared_as_wholes(frames, tmp_path):
   ours = [np.clip(frame.astype(int) + 9, 0, 255).astype(np.uint8) for frame in frames[:30]]
-  record = compare_videos.compare(write_video(tmp_path / 'a.mp4', ours, 30), write_video(tmp_path / 'b.mp4', frames, 30),
-                                  tmp_path / 'out')
-  assert record == json.loads((tmp_path / 'out/metrics.json').read_text())
+  arguments = ['--video', write_video(tmp_path / 'a.mp4', ours, 30), '--against', write_video(tmp_path / 'b.mp4', frames, 30),
+               '--out', str(tmp_path / 'out')]
+  done = subprocess.run([sys.executable, '-m', 'speech2lip_jax', 'evaluate', *arguments], capture_output=True, text=True,
+                        env=os.environ | {'XDG_CACHE_HOME': str(tmp_path), landmarks.MODEL_VARIABLE: ''})
+  assert done.returncode == 0, done.stderr
+  record = json.loads((tmp_path / 'out/metrics.json').read_text())
   assert record['num_frames'] == 30 and record['fps'] == 30, 'the rate is theirs, and two frames more are left out'
   assert 28 < record['psnr_img'] < 31 and record['ssim_img'] > 0.9
   nulls = {name for name in names_of_metrics.METRICS if record[name] is None}
   assert nulls == set(record['reasons']) == set(names_of_metrics.METRICS) - {'psnr_img', 'ssim_img'}
-  assert '--landmarker' in record['reasons']['psnr_lip'] and '--lpips' in record['reasons']['lpips_lip']
+  remedy = '--landmarker' if importlib.util.find_spec('mediapipe') else '[preprocess]'
+  assert remedy in record['reasons']['psnr_lip'] and '--lpips' in record['reasons']['lpips_lip']
+  told = [line for line in done.stdout.splitlines() if line.startswith('not measured: ')]
+  assert any('psnr_lip, ssim_lip, cpbd_lip' in line and remedy in line for line in told)
+  assert any('sync_conf, sync_dist, sync_conf0, sync_acc5' in line and '--judge' in line for line in told)
+  assert len(told) == len(set(record['reasons'].values()))
   assert (tmp_path / 'out/report.html').is_file() and (tmp_path / 'out/table.md').is_file()
 
 

@@ -24,7 +24,7 @@ from speech2lip_jax.preprocess import audio, video
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
-from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, with_nulls
+from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
 from speech2lip_jax.sync.judge import FaceJudge, describe, embed_mel
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, load_syncnet
 
@@ -148,7 +148,7 @@ def _why_no_sync(sides: list[Side], expert: SyncNetExpert | None, fps: float) ->
     if side.sound is None or not np.abs(side.sound).max() > 0:
       return f'{side.info.path} {"has no sound" if side.sound is None else "is silent"}'
     if side.scores.landmarks is None:
-      return 'no landmark model to find faces by: give --landmarker or $SPEECH2LIP_LANDMARKER'
+      return why_no_landmarks()
     if not np.isfinite(side.scores.landmarks).any():
       return f'no face is found in {side.info.path}'
   return None
@@ -179,9 +179,9 @@ def _reasons(record: dict[str, Any], sides: list[Side], landmarker: str | None, 
     if name in SYNC_METRICS:
       return why_no_sync or 'the videos are shorter than 2.2 s'
     if name == 'lpips_lip' and not lpips:
-      return 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
+      return NO_LPIPS
     if not landmarker:
-      return 'no landmark model, or no mediapipe: give --landmarker or $SPEECH2LIP_LANDMARKER'
+      return why_no_landmarks()
     if faceless:
       return f'no face is found in {" and ".join(faceless)}'
     return 'too short, too still or too small: no second in which the mouth moves, or frames below 64 pixels'

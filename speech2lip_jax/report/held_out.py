@@ -21,7 +21,7 @@ from speech2lip_jax.rendering.trained import Trained
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
-from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, with_nulls
+from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
 from speech2lip_jax.training.summary import read_log
@@ -151,12 +151,12 @@ def reasons(record: dict, landmarker: str | None, lpips: str | None, judge: str 
   def why(name: str) -> str:
     if name in SYNC_METRICS:
       return ('no held-out run of the clips is long enough (2.2 s)' if judge else
-              'no judge: give --judge, a folder of speech2lip expert')
+              'no judge: give --judge, a folder of speech2lip expert or of convert --kind syncnet')
     if name in LANDMARK_METRICS:
       return ('no run of a second in which a face is found and the mouth moves' if landmarker else
-              'no landmark model, or no mediapipe: give --landmarker or $SPEECH2LIP_LANDMARKER')
+              why_no_landmarks())
     if name == 'lpips_lip' and not lpips:
-      return 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
+      return NO_LPIPS
     return 'no frame shows the mouth region, or frames are smaller than 64 pixels'
   return {name: why(name) for name in METRICS if record[name] is None}
 

@@ -7,6 +7,7 @@ that memory does not grow with the video. The mouth's crop, which CPBD and LPIPS
 import collections
 import concurrent.futures
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,14 @@ from speech2lip_jax.preprocess import landmarks
 
 MOUTH_MARGIN = 0.25  # of the mouth's width, by which its landmarks' rectangle is grown where no lip box is known
 MAX_WAITING = 6  # frames
+NO_LPIPS = 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
+
+
+def why_no_landmarks() -> str:
+  """Why faces cannot be found without a landmark model at hand, and what brings one."""
+  if importlib.util.find_spec('mediapipe') is None:
+    return 'mediapipe, which finds faces, is not installed: it comes with the extra [preprocess]'
+  return f'no landmark model: give --landmarker FILE or ${landmarks.MODEL_VARIABLE}; speech2lip preprocess downloads it'
 
 
 class Pair(NamedTuple):
