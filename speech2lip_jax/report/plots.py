@@ -87,17 +87,17 @@ def opening_plot(curves: list[tuple[str, np.ndarray, str]], sound: np.ndarray | 
     window = (row * row_s, (row + 1) * row_s)
     above.set_axis_off()
     plain(below)
-    for axes in (above, below):
-      axes.set_xlim(window)
-      for frame, _ in breaks:
-        axes.axvline(frame / fps, color='#6b7280', linewidth=0.8, linestyle=(0, (3, 3)))
     for frame, name in breaks:
       if window[0] <= frame / fps < window[1]:
+        for axes in (above, below):
+          axes.axvline(frame / fps, color='#6b7280', linewidth=0.8, linestyle=(0, (3, 3)))
         above.text(frame / fps, 1, f' {name}', fontsize=8, color='#6b7280', va='bottom', transform=above.get_xaxis_transform())
     if sound is not None:
       _waveform(above, sound, duration, window)
     for name, values, colour in curves:
       below.plot(times, np.insert(values, starts, np.nan), color=colour, label=name, linewidth=1.3)
+    above.set_xlim(window)
+    below.set_xlim(window)
     below.set_ylim(0, peak)
     below.set_ylabel('opening, %', fontsize=8)
   below.set_xlabel('s', fontsize=8)
