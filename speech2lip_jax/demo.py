@@ -24,6 +24,7 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import recipes
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.common.flags import WORKDIR
 from speech2lip_jax.preprocess import pipeline  # its --size and --landmarker are the demo's too
 
@@ -204,9 +205,8 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
   parts = [[trained.subject.frames[i] for i in test[rows]], pick(held_out, rows),
            pick(foreign, evenly_spaced(np.arange(num_foreign), len(rows)))]
   picture = np.vstack([np.hstack(part) for part in parts])
-  temporary = out.with_suffix('.part.png')
-  cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-  os.replace(temporary, out)
+  with open_atomic(out) as file:
+    file.write(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def main(argv: list[str]) -> None:

@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic
 
 Tree = dict[str, Any]
 
@@ -45,11 +46,9 @@ def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
   """Writes nested dicts of arrays; the file appears under its name only when complete."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.part')
   flat = traverse_util.flatten_dict(tree, sep='/')
-  with open(temporary, 'wb') as file:
+  with open_atomic(path) as file:
     np.savez(file, **{name: np.asarray(value) for name, value in flat.items()})
-  os.replace(temporary, path)
 
 
 def load_tree(path: os.PathLike | str, remedy: str) -> dict[str, Any]:

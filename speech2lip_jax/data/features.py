@@ -17,7 +17,6 @@ import json
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, centred_windows, mel_windows, subject_mel_windows
 from speech2lip_jax.data.mel import log_mel, mean_spectrum
@@ -232,8 +232,13 @@ class EncoderFeatures(_StepFeatures):
     record = mark | {'source': stem, 'library': encoder.library, 'rate': encoder.rate, 'first_step': encoder.first_step,
                      'shape': list(steps.shape), 'steps_of_clips': lengths}
     # Several processes may do this at once: each writes its own file and puts the same content under the name.
-    _write_atomically(array_path, lambda file: np.save(file, steps))
-    _write_atomically(record_path, lambda file: file.write((json.dumps(record, indent=1) + '\n').encode()))
+    try:
+      array_path.parent.mkdir(exist_ok=True)
+      with open_atomic(array_path) as file:
+        np.save(file, steps)
+      write_text(record_path, json.dumps(record, indent=1) + '\n')
+    except OSError as error:
+      raise InputError(f'{array_path}: cannot be written ({error.strerror}); make the subject folder writable') from error
     return steps, record
 
   def _encode(self, subject: Subject) -> tuple[np.ndarray, list[int]]:
@@ -333,14 +338,3 @@ def _sound_digest(subject: Subject) -> str:
     digest = hashlib.file_digest(file, 'sha256')
   digest.update(repr([(clip.start, clip.num_frames) for clip in subject.meta.clips]).encode())
   return digest.hexdigest()
-
-
-def _write_atomically(path: pathlib.Path, write: Callable) -> None:
-  try:
-    path.parent.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix='.', suffix='.part', delete=False) as file:
-      write(file)
-    os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
-    os.replace(file.name, path)
-  except OSError as error:
-    raise InputError(f'{path}: cannot be written ({error.strerror}); make the subject folder writable') from error

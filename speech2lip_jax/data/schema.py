@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import write_text
 from speech2lip_jax.ops.boxes import LipBox
 
 FORMAT_VERSION = 1
@@ -105,10 +106,7 @@ def expected_shape(name: str, meta: SubjectMeta) -> tuple[int, ...]:
 def write_meta(folder: os.PathLike | str, meta: SubjectMeta) -> None:
   """Writes meta.json atomically; a folder without it is not a subject, so write it last."""
   record = dataclasses.asdict(meta) | {'lip_box': meta.lip_box._asdict()}
-  path = pathlib.Path(folder, 'meta.json')
-  temporary = path.with_suffix('.json.tmp')
-  temporary.write_text(json.dumps(record, indent=1) + '\n')
-  os.replace(temporary, path)
+  write_text(pathlib.Path(folder, 'meta.json'), json.dumps(record, indent=1) + '\n')
 
 
 def read_meta(folder: os.PathLike | str) -> SubjectMeta:

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.data import mel, schema
 from speech2lip_jax.preprocess import audio, crop, gaps, people, stages, video
 
@@ -136,9 +137,8 @@ def write_sound(out: pathlib.Path, chosen: Plan) -> list[int]:
     sounds.append(np.clip(np.rint(sound * 32767), -32768, 32767).astype(np.int16))
     mels.append(mel.log_mel(sound))
   stages.save_array(out / 'mel.npy', np.concatenate(mels).astype(np.float32))
-  temporary = out / 'stages' / 'audio.wav'
-  scipy.io.wavfile.write(temporary, schema.SAMPLE_RATE, np.concatenate(sounds))
-  temporary.replace(out / 'audio.wav')
+  with open_atomic(out / 'audio.wav') as file:
+    scipy.io.wavfile.write(file, schema.SAMPLE_RATE, np.concatenate(sounds))
   return [len(steps) for steps in mels]
 
 

@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import os
 import pathlib
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -18,6 +17,7 @@ import zipfile
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import stages, video
 
@@ -102,9 +102,8 @@ def _download_model(cache: pathlib.Path) -> None:
     digest = hashlib.sha256(content).hexdigest()
     if digest != MODEL_SHA256:
       raise InputError(f'landmark model: the download has sha256 {digest}, expected {MODEL_SHA256}; {remedy}')
-    with tempfile.NamedTemporaryFile(dir=cache.parent, delete=False) as file:
+    with open_atomic(cache) as file:
       file.write(content)
-    os.replace(file.name, cache)
   except (urllib.error.URLError, OSError) as error:
     raise InputError(
         f'landmark model: not cached and the download failed ({getattr(error, "reason", error)}); {remedy}') from error

@@ -17,6 +17,7 @@ import numpy as np
 
 from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import rigid
 from speech2lip_jax.synthetic import speech
@@ -156,9 +157,8 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
   with media.Mp4Writer(path, size, size, schema.FPS, subject.speech.sound[None], schema.SAMPLE_RATE, quality) as writer:
     for rgb in tqdm(_pictures(subject), total=subject.num_frames, unit='frame', disable=not progress, dynamic_ncols=True):
       writer.write(rgb)
-  temporary = path.with_suffix('.part.npz')
-  np.savez_compressed(temporary, **truth)
-  os.replace(temporary, path.with_suffix('.npz'))
+  with open_atomic(path.with_suffix('.npz')) as file:
+    np.savez_compressed(file, **truth)
   return subject
 
 

@@ -6,6 +6,8 @@ import pathlib
 import cv2
 import numpy as np
 
+from speech2lip_jax.common.files import write_text
+
 
 def read_log(path: os.PathLike | str) -> list[dict[str, float]]:
   """The lines of a log.jsonl, each with its step and named scalars; none without the file. A line cut short is left out."""
@@ -33,9 +35,7 @@ class Summary:
     self._path = self._folder / 'log.jsonl'
     if self._path.is_file():
       kept = [json.dumps(record) for record in read_log(self._path) if record['step'] <= first_step]
-      temporary = self._path.with_suffix('.jsonl.tmp')
-      temporary.write_text(''.join(line + '\n' for line in kept))
-      os.replace(temporary, self._path)
+      write_text(self._path, ''.join(line + '\n' for line in kept))
     self._log = self._path.open('a')
     self._writer = SummaryWriter(str(self._folder / 'tensorboard'), purge_step=first_step + 1)
 
