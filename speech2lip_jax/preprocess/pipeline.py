@@ -4,7 +4,13 @@
   speech2lip preprocess --video 'clips/*.mpg' --video more.mov --out subjects/anna --size 256
 
 Stages in order: probe, landmarks, clips and crops, frames and sound, tracking, canonical space, lips, meta.json.
-Finished work is kept under OUT/stages/, so an interrupted run continues and a repeated one does nothing.
+The work lies under OUT/stages/ until the new subject is whole, then its files replace those in OUT. So a subject that is
+there stays as it is while a run works or fails, an interrupted run continues where it stopped, and a repeated one does nothing.
+
+    OUT/stages/landmarks/         what the detector found; kept, since it serves every size
+    OUT/stages/MARK/              one run's work, named by the fingerprint of all that goes into it
+    OUT/stages/MARK/subject/      the new subject's files; meta.json is the last, and says that it is whole
+    OUT/stages/MARK/*.npz         records of stages that are done, each written after everything that its stage writes
 """
 import dataclasses
 import functools
@@ -18,6 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
+from speech2lip_jax.common import files
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.flags import LANDMARKER, OUT, VIDEO
 from speech2lip_jax.data import schema
@@ -84,22 +91,38 @@ def preprocess(patterns: Sequence[str],
   out = pathlib.Path(out)
   _check_out(out)
   # Heavy libraries come after the cheap checks, so that a mistyped flag is answered at once.
-  from speech2lip_jax.preprocess import landmarks, stages, video
+  from speech2lip_jax.preprocess import landmarks, video
   paths = video.expand_inputs(list(patterns))
   infos = [video.probe(path) for path in paths]
   _check_disk(out, infos, size)
   sources = (video.expand_inputs(list(tracks), '--tracks') if tracks is not None
              else [landmarks.find_model(landmarker)] * len(infos))
   work = _Work(out, infos, size, canonical_scale, sources, tracks is not None)
-  if _is_finished(out, work.final_mark):
-    print(f'{out}: already made from these {len(infos)} videos with --size {size}; nothing to do')
-    return schema.read_meta(out)
-  (out / 'stages').mkdir(parents=True, exist_ok=True)
-  (out / 'meta.json').unlink(missing_ok=True)  # no subject until everything fits together again
-  with stages.lock(out / 'stages'):
-    meta = work.run(started)
-  _summarise(out, meta, time.monotonic() - started)
-  return meta
+  if not _is_finished(out, work.final_mark):
+    (out / 'stages').mkdir(parents=True, exist_ok=True)
+    with files.lock(out, 'preprocess'):
+      _replace_subject(out)  # a run that was stopped while it did that had nothing else left to do
+      if not _is_finished(out, work.final_mark):
+        meta = work.run(started)
+        _summarise(out, meta, time.monotonic() - started)
+        return meta
+  print(f'{out}: already made from these {len(infos)} videos with --size {size}; nothing to do')
+  return schema.read_meta(out)
+
+
+def _replace_subject(out: pathlib.Path) -> None:
+  """Moves the whole new subject under OUT/stages/, if there is one, to `out`.
+
+  meta.json is removed first and moved last: `out` is the old subject, or none, or the new one, never a mixture. Stopped half way
+  and called again, it goes on.
+  """
+  for meta in sorted((out / 'stages').glob('*/subject/meta.json')):
+    (out / 'meta.json').unlink(missing_ok=True)
+    for file in sorted(meta.parent.iterdir()):
+      if file != meta and not file.name.startswith('.'):  # .*.part: what a killed process was writing
+        os.replace(file, out / file.name)
+    os.replace(meta, out / 'meta.json')
+    shutil.rmtree(meta.parents[1])
 
 
 def _check_out(out: pathlib.Path) -> None:
@@ -113,15 +136,23 @@ def _check_out(out: pathlib.Path) -> None:
 
 
 def _check_disk(out: pathlib.Path, infos, size: int) -> None:
+  """A subject that is there is not counted as free room: it goes when the new one is whole, not before."""
   num_frames = sum(info.num_frames for info in infos)
   needed = num_frames * (size * size * 3 * 1.05 + 8_000)
-  existing = sum(file.stat().st_size for file in [out / 'frames.npy', out / 'stages' / 'frames.npy'] if file.is_file())
+  unfinished = sum(_allocated(file) for file in (out / 'stages').glob('*/subject/*'))
   parent = next(folder for folder in [out, *out.absolute().parents] if folder.exists())
-  free = shutil.disk_usage(parent).free + existing
+  free = shutil.disk_usage(parent).free + unfinished
   if free < needed:
-    raise InputError(
-        f'--out {out}: {num_frames} frames of {size} px need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; '
-        'free some space or lower --size')
+    remedy = ('free some space, lower --size, or delete the subject that is there: it is kept until the new one is whole'
+              if (out / 'meta.json').is_file() else 'free some space or lower --size')
+    raise InputError(f'--out {out}: {num_frames} frames of {size} px need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; '
+                     + remedy)
+
+
+def _allocated(file: pathlib.Path) -> int:
+  """Bytes that a file takes on the disk; an array still being filled has holes. Windows tells the size alone."""
+  status = file.stat()
+  return getattr(status, 'st_blocks', status.st_size / 512) * 512
 
 
 def _is_finished(out: pathlib.Path, mark: str) -> bool:
@@ -145,7 +176,9 @@ class _Work:
     self.segments = landmarks.segments(infos, out / 'stages' / 'landmarks', [digests[source] for source in sources])
     self.mark = stages.fingerprint(VERSION, size, [segment.mark for segment in self.segments])
     self.final_mark = stages.fingerprint(self.mark, scale)  # the stages up to tracking serve every scale
-    self.seconds = {}
+    self.work = out / 'stages' / self.mark
+    self.new = self.work / 'subject'
+    self.seconds: dict[str, float] = {}
 
   def run(self, started: float) -> schema.SubjectMeta:
     """All stages; returns what meta.json says."""
@@ -155,9 +188,10 @@ class _Work:
       plan = self._timed('clips', clips.plan, self.segments, self.infos, self.size)
       for note in plan.notes:
         print(note)
+      self._make_room()
       self._timed('frames', self._write_frames, pool, plan)
       track = self._timed('tracking', self._track, pool, plan)
-    mels = self._timed('sound', clips.write_sound, self.out, plan)
+    mels = self._timed('sound', clips.write_sound, self.new, plan)
     canonical_frame, box, canonical_report = self._timed('canonical', self._canonical, plan, track)
     self._timed('lips', self._write_lips, track, canonical_frame, box)
     num_frames = plan.num_frames
@@ -172,16 +206,24 @@ class _Work:
         format_version=schema.FORMAT_VERSION, height=self.size, width=self.size, num_frames=num_frames,
         num_mel=sum(mels), focal_px=track.focal_px, canonical_frame=canonical_frame, lip_box=box, canonical_scale=self.scale,
         clips=clips.records(plan, mels), report=report)
-    self._timed('contact sheet', contact.write, self.out, meta)
-    schema.write_meta(self.out, meta)
-    schema.validate(self.out)
-    for leftover in ('tracking.npz', 'frames.npz'):
-      (self.out / 'stages' / leftover).unlink(missing_ok=True)
+    self._timed('contact sheet', contact.write, self.new, meta)
+    schema.write_meta(self.new, meta)
+    schema.validate(self.new)
+    _replace_subject(self.out)
     # The landmarks of these videos stay: small, slow to make, the same for every size.
     wanted = {segment.path for segment in self.segments}
     for path in set((self.out / 'stages' / 'landmarks').iterdir()) - wanted:
       path.unlink()
     return meta
+
+  def _make_room(self) -> None:
+    """Removes what other runs left unfinished, once it is known that this one can be done."""
+    for path in (self.out / 'stages').iterdir():
+      if path.is_dir() and path.name not in ('landmarks', self.mark):
+        shutil.rmtree(path)
+      elif path.is_file():  # of programs before this layout
+        path.unlink()
+    self.new.mkdir(parents=True, exist_ok=True)
 
   def _timed(self, name: str, function, *arguments):
     started = time.monotonic()
@@ -211,33 +253,26 @@ class _Work:
 
   def _write_frames(self, pool, plan) -> None:
     from speech2lip_jax.preprocess import clips, parallel, stages
-    final, growing = self.out / 'frames.npy', self.out / 'stages' / 'frames.npy'
-    record = self.out / 'stages' / 'frames.npz'
-    mark = stages.fingerprint(VERSION, self.mark, plan.num_frames)
-    if final.is_file() and stages.is_done(record, mark):
+    frames, record = self.new / 'frames.npy', self.work / 'frames.npz'
+    if frames.is_file() and stages.is_done(record, self.mark):
       return
-    final.unlink(missing_ok=True)
-    markers = self.out / 'stages' / 'frames'
-    parts = clips.frame_parts(plan, markers, mark)
-    if not growing.is_file() or not any(stages.is_done(part.marker, part.mark) for part in parts):
-      np.lib.format.open_memmap(growing, 'w+', np.uint8, (plan.num_frames, self.size, self.size, 3)).flush()
-    todo = [part for part in parts if not stages.is_done(part.marker, part.mark)]
+    parts = clips.frame_parts(plan, self.work / 'frames', self.mark)
+    todo = [part for part in parts if not (frames.is_file() and stages.is_done(part.marker, self.mark))]
+    if len(todo) == len(parts):
+      np.lib.format.open_memmap(frames, 'w+', np.uint8, (plan.num_frames, self.size, self.size, 3)).flush()
     left = sum(len(part.wanted) for part in todo)
-    parallel.run_all(pool, clips.write_frames, [(part, growing) for part in todo], 'frames', plan.num_frames,
+    parallel.run_all(pool, clips.write_frames, [(part, frames) for part in todo], 'frames', plan.num_frames,
                      plan.num_frames - left)
-    os.replace(growing, final)
-    stages.save(record, mark)
-    shutil.rmtree(markers)
-    stages.save_array(self.out / 'landmarks.npy', plan.landmarks[..., :2].astype(np.float32))
-    stages.save_array(self.out / 'is_interpolated.npy', plan.is_interpolated)
+    stages.save_array(self.new / 'landmarks.npy', plan.landmarks[..., :2].astype(np.float32))
+    stages.save_array(self.new / 'is_interpolated.npy', plan.is_interpolated)
+    stages.save(record, self.mark)
 
   def _track(self, pool, plan):
     """The fitted poses; sets `quality` and `warnings`."""
     from speech2lip_jax.preprocess import follow, photometric, quality, stages, tracking
-    path, frames = self.out / 'stages' / 'tracking.npz', self.out / 'frames.npy'
+    path, frames = self.work / 'tracking.npz', self.new / 'frames.npy'
     lengths = [clip.num_frames for clip in plan.clips]
-    mark = stages.fingerprint(VERSION, self.mark, 'tracking')
-    if stages.is_done(path, mark):
+    if stages.is_done(path, self.mark):
       record = stages.load(path)
       report = dict(zip(record['report_names'].tolist(), record['report_values'].tolist()))
       track = tracking.Track(record['poses'], float(record['focal_px']), record['points'], report)
@@ -252,10 +287,10 @@ class _Work:
         anchors = tracking.landmark_anchors(track, plan.landmarks, weight)
         refined = photometric.refine(track, plan.landmarks, anchors, weight, lengths, frames, self.size, pool)
       track = tracking.with_quality(refined, plan.landmarks, weight > 0, lengths, self.size)
-      stages.save(path, mark, poses=track.observed_from_head, focal_px=np.array(track.focal_px), points=track.points,
+      stages.save(path, self.mark, poses=track.observed_from_head, focal_px=np.array(track.focal_px), points=track.points,
                   measured=measured, weight=weight,
                   report_names=np.array(list(track.report)), report_values=np.array(list(track.report.values())))
-    stages.save_array(self.out / 'observed_from_head.npy', track.observed_from_head)
+    stages.save_array(self.new / 'observed_from_head.npy', track.observed_from_head)
     events = [event['event'] for happened in plan.events.values() for event in happened]
     source_scale = np.repeat([clip.crop.side / self.size for clip in plan.clips], lengths)
     self.quality, self.warnings = quality.assess(
@@ -265,16 +300,16 @@ class _Work:
 
   def _canonical(self, plan, track):
     from speech2lip_jax.preprocess import canonical, projection, stages
-    frames = np.load(self.out / 'frames.npy', mmap_mode='r')
+    frames = np.load(self.new / 'frames.npy', mmap_mode='r')
     poses = track.observed_from_head.astype(np.float64)
     landmarks = plan.landmarks[..., :2]
     chosen = canonical.choose_frame(frames, landmarks, poses, plan.is_interpolated)
     scale, canonical_size = self.scale, round(self.size * self.scale)
     depth = canonical.depth_map(track.points, poses[chosen], track.focal_px * scale, canonical_size)
-    stages.save_array(self.out / 'depth_canonical.npy', depth)
+    stages.save_array(self.new / 'depth_canonical.npy', depth)
     picture, seen = canonical.enlarge(frames[chosen], scale), projection.canonical_pixels(landmarks[chosen], scale)
-    stages.save_array(self.out / 'mask_face_canonical.npy', canonical.face_mask(seen, depth.shape))
-    stages.save_array(self.out / 'mask_head_canonical.npy', canonical.head_mask(picture, seen))
+    stages.save_array(self.new / 'mask_face_canonical.npy', canonical.face_mask(seen, depth.shape))
+    stages.save_array(self.new / 'mask_head_canonical.npy', canonical.head_mask(picture, seen))
     moves = poses @ np.linalg.inv(poses[chosen])
     mouths = projection.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px, scale)
     box = canonical.lip_box(mouths[~plan.is_interpolated], canonical_size)
@@ -286,12 +321,11 @@ class _Work:
     import tqdm
 
     from speech2lip_jax.preprocess import projection
-    frames = np.load(self.out / 'frames.npy', mmap_mode='r')
-    depth = np.load(self.out / 'depth_canonical.npy')
+    frames = np.load(self.new / 'frames.npy', mmap_mode='r')
+    depth = np.load(self.new / 'depth_canonical.npy')
     poses = track.observed_from_head.astype(np.float64)
     moves = poses @ np.linalg.inv(poses[canonical_frame])
-    growing = self.out / 'stages' / 'rgb_lip_canonical.npy'
-    lips = np.lib.format.open_memmap(growing, 'w+', np.uint8, (len(frames), box.height, box.width, 3))
+    lips = np.lib.format.open_memmap(self.new / 'rgb_lip_canonical.npy', 'w+', np.uint8, (len(frames), box.height, box.width, 3))
     read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
@@ -299,7 +333,6 @@ class _Work:
           tqdm.tqdm(results, 'lips', len(frames), unit='frame', dynamic_ncols=True, mininterval=0.5)):
         lips[n] = image
     lips.flush()
-    os.replace(growing, self.out / 'rgb_lip_canonical.npy')
 
 
 def _summarise(out: pathlib.Path, meta: schema.SubjectMeta, seconds: float) -> None:

@@ -2,16 +2,13 @@
 
 A result is there whole or not at all (temporary file, then rename), so an interrupted run continues where it stopped.
 """
-import contextlib
-import fcntl
 import hashlib
-import os
 import pathlib
 import zipfile
 
 import numpy as np
 
-from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import open_atomic
 
 
 def fingerprint(*parts) -> str:
@@ -22,10 +19,8 @@ def fingerprint(*parts) -> str:
 def save(path: pathlib.Path, mark: str, **arrays: np.ndarray) -> None:
   """Writes arrays and the fingerprint `mark` to `path` (.npz), atomically."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  with open(temporary, 'wb') as file:
+  with open_atomic(path) as file:
     np.savez(file, fingerprint=np.array(mark), **arrays)
-  os.replace(temporary, path)
 
 
 def is_done(path: pathlib.Path, mark: str) -> bool:
@@ -45,23 +40,5 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def save_array(path: pathlib.Path, array: np.ndarray) -> None:
   """Writes one .npy file of the subject, atomically."""
-  temporary = path.with_name(f'{path.name}.tmp')
-  with open(temporary, 'wb') as file:
+  with open_atomic(path) as file:
     np.save(file, array)
-  os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def lock(folder: pathlib.Path):
-  """Holds a folder for this process, so that two runs do not write into each other's files.
-
-  Raises:
-    InputError: another run holds it.
-  """
-  with open(folder / 'lock', 'w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise InputError(
-          f'{folder.parent}: another run of preprocess is writing this folder; wait for it or stop it') from error
-    yield
