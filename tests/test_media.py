@@ -62,6 +62,126 @@ def test_bad_sound_is_named_with_a_remedy(tmp_path):
     assert str(path) in str(error.value) and '\n' not in str(error.value)
 
 
+RATE = 44_100
+SECONDS = 6.0
+
+
+def speechlike(seed=0):
+  """[1, n] int16: noise that swells, so that no packet is small."""
+  time = np.arange(int(SECONDS * RATE)) / RATE
+  return (np.random.default_rng(seed).normal(0, 2000, time.shape) * (1.2 + np.sin(9 * time))).astype(np.int16)[None]
+
+
+def encode(path, codec, **options):
+  with av.open(str(path), 'w', options=options) as container:
+    rate = 48_000 if codec == 'libopus' else RATE
+    stream = container.add_stream(codec, rate=rate, layout='mono')
+    stream.bit_rate = 64_000
+    frame = av.AudioFrame.from_ndarray(speechlike(), format='s16p', layout='mono')
+    frame.sample_rate = RATE
+    resampler = av.AudioResampler(format=stream.format, layout='mono', rate=rate)
+    for part in resampler.resample(frame) + resampler.resample(None):
+      container.mux(stream.encode(part))
+    container.mux(stream.encode(None))
+  return path
+
+
+FORMATS = {'a.mp3': ('libmp3lame', {}), 'a.m4a': ('aac', {'movflags': 'faststart'}), 'a.mka': ('aac', {}), 'a.flac': ('flac', {}),
+           'a.wav': ('pcm_s16le', {}), 'a.ogg': ('libopus', {}), 'a.aac': ('aac', {})}
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_a_whole_file_of_any_format_is_heard_to_its_end_without_a_warning(tmp_path, caplog, name):
+  codec, options = FORMATS[name]
+  sound, rate = media.read_sound(encode(tmp_path / name, codec, **options))
+  assert abs(sound.shape[1] / rate - SECONDS) < 0.06
+  assert not caplog.records
+
+
+@pytest.mark.parametrize('name', ['a.mp3', 'a.m4a', 'a.mka'])
+def test_sound_is_decoded_past_a_damaged_place(tmp_path, caplog, name):
+  """A few hundred bytes of garbage: a moment is lost, and told; what follows is heard."""
+  codec, options = FORMATS[name]
+  path = encode(tmp_path / name, codec, **options)
+  content = bytearray(path.read_bytes())
+  middle = len(content) // 2
+  content[middle:middle + 400] = np.random.default_rng(1).bytes(400)
+  path.write_bytes(content)
+  if name == 'a.mka':  # Matroska resumes at its next cluster, seconds later
+    with pytest.raises(InputError, match='s of its sound are damaged or missing, from'):
+      media.read_sound(path)
+    return
+  sound, rate = media.read_sound(path)
+  assert SECONDS - media.MAX_LOST_S < sound.shape[1] / rate < SECONDS + 0.06
+  [record] = caplog.records
+  assert 'damaged or missing, from 2.' in record.getMessage() or 'from 3.' in record.getMessage()
+
+
+@pytest.mark.parametrize('name', ['a.mp3', 'a.m4a', 'a.mka'])
+def test_garbage_inside_a_sound_is_refused_with_its_place_and_length(tmp_path, name):
+  codec, options = FORMATS[name]
+  path = encode(tmp_path / name, codec, **options)
+  content = path.read_bytes()
+  middle = len(content) // 3
+  path.write_bytes(content[:middle] + np.random.default_rng(2).bytes(4000) + content[middle:])
+  with pytest.raises(InputError, match=r'about \d\.\d\d s of \d\.\d\d s of its sound are damaged or missing, from [12]\.') as error:
+    media.read_sound(path)
+  assert name in str(error.value) and 'ffmpeg' in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['a.mp3', 'a.m4a', 'a.mka', 'a.flac', 'a.wav'])
+def test_half_a_file_is_refused(tmp_path, name):
+  codec, options = FORMATS[name]
+  path = encode(tmp_path / name, codec, **options)
+  content = path.read_bytes()
+  path.write_bytes(content[:len(content) // 2])
+  with pytest.raises(InputError, match=r'about [23]\.\d\d s of [56]\.\d\d s of its sound are damaged or missing, from [23]\.'):
+    media.read_sound(path)
+
+
+def test_an_mp4_that_broke_off_before_its_index_is_named_as_such(tmp_path):
+  path = encode(tmp_path / 'a.m4a', 'aac')
+  path.write_bytes(path.read_bytes()[:20_000])
+  with pytest.raises(InputError, match='only the beginning of one'):
+    media.read_sound(path)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_no_number_is_refused_with_its_time(tmp_path, value):
+  sound = np.zeros((32_000, 2), np.float32)
+  sound[20_000, 1] = value
+  wavfile.write(tmp_path / 'a.wav', 16_000, sound)
+  with pytest.raises(InputError, match=r'a.wav: a sample at 1\.25 s is not a finite number'):
+    media.read_sound(tmp_path / 'a.wav')
+
+
+@pytest.mark.parametrize('rate', [3_000, 192_000, 768_000])
+def test_sound_at_an_unusual_rate_fits_into_an_mp4(tmp_path, rate):
+  sound, own = media.read_sound(write_tone(tmp_path / 'tone.wav', 1.0, rate, 1))
+  assert abs(sound.shape[1] / own - 1.0) < 0.01
+  with media.Mp4Writer(tmp_path / 'out.mp4', 64, 64, 25, sound, own) as writer:
+    for _ in range(25):
+      writer.write(np.zeros((64, 64, 3), np.uint8))
+  heard, _ = media.read_sound(tmp_path / 'out.mp4')
+  assert heard.any()
+
+
+@pytest.mark.parametrize('rate', [100, 4_000_000])
+def test_an_absurd_rate_is_refused(tmp_path, rate):
+  path = tmp_path / 'a.wav'
+  wavfile.write(path, rate, np.zeros(1000, np.int16))
+  with pytest.raises(InputError, match=f'{rate} samples a second'):
+    media.read_sound(path)
+
+
+def test_metadata_around_the_samples_of_a_wav_is_no_missing_sound(tmp_path):
+  path = write_tone(tmp_path / 'a.wav', 1.0, 16_000, 1)
+  content = bytearray(path.read_bytes() + b'LIST' + (20_000).to_bytes(4, 'little') + bytes(20_000))
+  content[4:8] = (len(content) - 8).to_bytes(4, 'little')
+  path.write_bytes(content)
+  assert media.read_sound(path)[0].shape[1] == 16_000
+
+
 def test_frames_run_back_and_forth_without_repeating_the_turn():
   np.testing.assert_array_equal(back_and_forth(4, 10), [0, 1, 2, 3, 2, 1, 0, 1, 2, 3])
   np.testing.assert_array_equal(back_and_forth(1, 3), [0, 0, 0])

@@ -139,6 +139,30 @@ def test_sound_that_begins_before_the_pictures_is_cut(tmp_path):
   assert int(np.argmax(np.abs(audio.read_sound(info)))) == 640 * 5
 
 
+def test_damaged_sound_of_a_video_is_refused_and_a_pause_in_it_is_silence(tmp_path):
+  sound = silence(2.0)
+  sound[0, 9_000] = np.nan
+  info = video.probe(write_video(tmp_path / 'a.mkv', np.arange(50) / 25, sound=sound))
+  for read in (audio.check, audio.read_sound):
+    with pytest.raises(InputError, match=r'a.mkv: a sample at 0\.56 s is not a finite number'):
+      read(info)
+  path = tmp_path / 'pause.mkv'
+  with av.open(str(path), 'w') as container:
+    pictures = container.add_stream('libx264', rate=25)
+    pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
+    track = container.add_stream('pcm_f32le', rate=16_000, layout='mono')
+    for number in range(50):
+      container.mux(pictures.encode(av.VideoFrame.from_ndarray(numbered(number), format='rgb24')))
+      if not 10 <= number < 30:
+        frame = av.AudioFrame.from_ndarray(np.full((1, 640), 0.5, np.float32), format='flt', layout='mono')
+        frame.sample_rate, frame.pts, frame.time_base = 16_000, number * 640, fractions.Fraction(1, 16_000)
+        container.mux(track.encode(frame))
+    container.mux(pictures.encode(None))
+    container.mux(track.encode(None))
+  heard = audio.read_sound(video.probe(str(path))).reshape(50, 640)[:, 320]
+  assert np.flatnonzero(heard < 0.25).tolist() == list(range(10, 30))
+
+
 def test_errors_name_the_file_and_the_remedy(tmp_path):
   text = tmp_path / 'notes.mp4'
   text.write_text('no video')

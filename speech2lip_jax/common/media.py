@@ -1,11 +1,19 @@
 """Sound in and mp4 out, through PyAV."""
 import os
 import pathlib
+from collections.abc import Iterator
 
 import av
 import numpy as np
+from absl import logging
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import temporary_beside
+
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a file's header is taken for damaged
+AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # that an mp4 can hold
+MAX_LOST_S = 0.25  # sound that may be missing: one damaged packet, not a word
+MAX_CLOCK_SLIP_S = 0.03  # a time stamp further than this from the running sample count is a hole or an overlap
 
 
 def read_sound(path: os.PathLike | str, rate: int | None = None, mono: bool = False) -> tuple[np.ndarray, int]:
@@ -13,14 +21,14 @@ def read_sound(path: os.PathLike | str, rate: int | None = None, mono: bool = Fa
 
   Args:
     path: the file.
-    rate: samples a second wanted; None keeps the file's own.
+    rate: samples a second wanted; None keeps the file's own, or takes the nearest that an mp4 can hold.
     mono: one channel, the mean of all; otherwise one or two as in the file (more are mixed down to two).
 
   Returns:
     [channels, n] int16 samples, and their rate.
 
   Raises:
-    InputError: no such file, nothing that can be decoded, no sound stream, or no samples in it.
+    InputError: no such file, nothing that can be decoded, no sound stream, no samples in it, or what `decode` refuses.
   """
   path = str(path)
   if not os.path.isfile(path):
@@ -28,27 +36,116 @@ def read_sound(path: os.PathLike | str, rate: int | None = None, mono: bool = Fa
   try:
     container = av.open(path)
   except (av.FFmpegError, OSError) as error:
-    raise InputError(f'{path}: not a sound file ({error.strerror}); give wav, mp3, m4a, ogg, flac or a video with sound') from error
+    raise InputError(f'{path}: not a sound file, or only the beginning of one ({error.strerror}); give the whole of a wav, '
+                     'mp3, m4a, ogg, flac or video with sound') from error
   with container:
     if not container.streams.audio:
       raise InputError(f'{path}: has no sound stream; give a file with sound')
     stream = container.streams.audio[0]
-    rate = rate or stream.rate
+    rate = rate or min(AAC_RATES, key=lambda known: abs(known - stream.rate))
     layout = 'mono' if mono or stream.channels == 1 else 'stereo'
     resampler = av.AudioResampler(format='s16p', layout=layout, rate=rate)
     chunks = []
-    try:
-      for frame in container.decode(stream):
-        frame.pts = None  # holes in the time stamps would stretch the sound
-        chunks += [out.to_ndarray() for out in resampler.resample(frame)]
-    except av.FFmpegError as error:
-      if not chunks:
-        raise InputError(f'{path}: its sound cannot be decoded ({error.strerror}); convert it to wav') from error
+    for frame in decode(container, stream, path):
+      frame.pts = None  # the sample count is the clock
+      chunks += [out.to_ndarray() for out in resampler.resample(frame)]
     chunks += [out.to_ndarray() for out in resampler.resample(None)] if chunks else []
   sound = np.concatenate(chunks, axis=1) if chunks else np.zeros((1, 0), np.int16)
   if sound.shape[1] == 0:
     raise InputError(f'{path}: holds no sound (0 samples); give a longer recording')
   return sound, rate
+
+
+def decode(container: 'av.container.InputContainer', stream: 'av.AudioStream', path: str,
+           may_have_holes: bool = False) -> Iterator[av.AudioFrame]:
+  """Yields the sound that can be decoded, in order, and goes on after packets that cannot.
+
+  Less than `MAX_LOST_S` of damaged sound is told in a warning. What a format does not tell cannot be missed: the end of an ogg, of
+  an aac, or of an mp3 without a header that gives its length.
+
+  Args:
+    container, stream: the open file and its sound.
+    path: for messages.
+    may_have_holes: whether time that no packet covers is silence, as in a recording with pauses, and not damage.
+
+  Raises:
+    InputError: at the end, more than `MAX_LOST_S` of the sound is damaged or missing; at once, a sample is not a finite number or
+      the rate is absurd.
+  """
+  if not MIN_RATE <= stream.rate <= MAX_RATE:
+    raise InputError(f'{path}: its sound has {stream.rate} samples a second; give 8000 ... 192000')
+  seconds, hole_s, first_s, next_s, damage_s = 0.0, 0.0, 0.0, 0.0, None
+  num_good, num_bad, bad_s = 0, 0, 0.0  # bytes, bytes, seconds
+  for packet in _packets(container, stream):
+    try:
+      frames = packet.decode()
+    except av.FFmpegError:
+      num_bad += packet.size
+      bad_s += float((packet.duration or 0) * (packet.time_base or 0))
+      damage_s = seconds if damage_s is None else damage_s
+      continue
+    num_good += packet.size
+    for frame in frames:
+      time_s = next_s if frame.time is None else frame.time
+      first_s = time_s if not seconds else first_s
+      if seconds and time_s - next_s > MAX_CLOCK_SLIP_S and not may_have_holes:
+        hole_s += time_s - next_s
+        damage_s = seconds if damage_s is None else damage_s
+      if frame.format.name.startswith(('flt', 'dbl')):
+        is_finite = np.isfinite(frame.to_ndarray()).all(axis=0)
+        if not is_finite.all():
+          at_s = seconds + np.argmin(is_finite) / (len(is_finite) / frame.samples) / frame.sample_rate
+          raise InputError(f'{path}: a sample at {at_s:.2f} s is not a finite number; write the sound without NaN and infinity')
+      seconds += frame.samples / frame.sample_rate
+      next_s = time_s + frame.samples / frame.sample_rate
+      yield frame
+  s_per_byte = seconds / max(num_good, 1)
+  if container.format.name in ('mp3', 'aac'):  # without a table, what looks like one damaged packet may have swallowed others
+    bad_s = num_bad * s_per_byte
+  lost_s = max(hole_s, bad_s)
+  missing_s = _missing(container, stream, path, next_s - first_s if may_have_holes else seconds, s_per_byte)
+  if missing_s > MAX_LOST_S:  # less is what encoders pad
+    lost_s = max(lost_s, missing_s)
+    damage_s = seconds if damage_s is None else damage_s
+  if num_bad and not seconds:
+    raise InputError(f'{path}: its sound cannot be decoded; convert it to wav')
+  if damage_s is None or lost_s <= MAX_CLOCK_SLIP_S:
+    return
+  told = f'{path}: about {lost_s:.2f} s of {seconds + lost_s:.2f} s of its sound are damaged or missing, from {damage_s:.2f} s on'
+  if lost_s > MAX_LOST_S:
+    raise InputError(f'{told}; fetch or record it again, or keep what is left: ffmpeg -i FILE -af aresample=async=1 NEW.wav')
+  logging.warning('%s; they are left out', told)
+
+
+def _packets(container: 'av.container.InputContainer', stream: 'av.AudioStream') -> Iterator[av.Packet]:
+  """The packets of a stream up to where the file cannot be read on."""
+  try:
+    yield from container.demux(stream)
+  except av.FFmpegError:
+    return
+
+
+def _missing(container: 'av.container.InputContainer', stream: 'av.AudioStream', path: str, heard_s: float,
+             s_per_byte: float) -> float:
+  """Seconds of sound that a file says it holds beyond the `heard_s` that were found; 0 where it does not say.
+
+  s_per_byte: seconds of sound in a byte of it.
+  """
+  kind = container.format.name
+  if kind == 'wav':  # FFmpeg goes by the file's size
+    with open(path, 'rb') as file:
+      size = int.from_bytes(file.read(8)[4:], 'little') + 8
+    is_known = size < 2**31  # larger: written while the length was not known
+    return (size - os.path.getsize(path)) * s_per_byte if is_known else 0.0
+  if kind == 'matroska,webm' and len(container.streams) == 1 and container.duration:
+    return (container.duration - (container.start_time or 0)) / av.time_base - heard_s
+  if stream.duration is None or kind not in ('mp3', 'flac', 'mov,mp4,m4a,3gp,3g2,mj2'):
+    return 0.0
+  declared_s = float(stream.duration * stream.time_base)
+  guess_s = os.path.getsize(path) * 8 / stream.bit_rate if stream.bit_rate else 0.0
+  if kind == 'mp3' and abs(declared_s - guess_s) < 0.05 * guess_s:
+    return 0.0  # FFmpeg's guess from the bit rate, for want of a header
+  return declared_s - heard_s
 
 
 class Mp4Writer:
@@ -61,7 +158,7 @@ class Mp4Writer:
                quality: int = 17):
     """sound: [channels, n] int16 at `rate`. quality: H.264's constant rate factor, lower is better."""
     self._path = pathlib.Path(path)
-    self._temporary = self._path.with_name(f'.{self._path.name}.part.mp4')
+    self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._container = av.open(str(self._temporary), 'w', format='mp4', options={'movflags': 'faststart'})
     self._video = self._container.add_stream('libx264', rate=fps, options={'crf': str(quality), 'preset': 'veryfast'})

@@ -3,28 +3,29 @@
 Sample 640·g belongs to the start of grid frame g (see `video`): sound that starts later or has holes is padded with
 zeros, sound before the first picture is cut.
 """
+from collections.abc import Iterator
+
 import av
 import numpy as np
 
+from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import video
-
-MAX_CLOCK_SLIP_S = 0.03  # a time stamp further than this from the running sample count is a hole or an overlap
 
 
 def read_sound(info: video.VideoInfo) -> np.ndarray:
   """[num_frames · 640] float32 in −1..1, 16 kHz mono: the mean of the channels, aligned to the first picture.
 
   Raises:
-    InputError: the sound cannot be decoded.
+    InputError: the sound cannot be decoded, or `media.decode` refuses it.
   """
   length = info.num_frames * schema.SAMPLES_PER_FRAME
   sound = np.zeros(length, np.float32)
   with video.open_container(info.path) as container:
     stream = container.streams.audio[0]
     num_placed = 0
-    for start_s, run in _runs(container, stream):
+    for start_s, run in _runs(container, stream, info.path):
       begin = round((start_s - info.start_s) * schema.SAMPLE_RATE)
       first, last = max(begin, 0), min(begin + len(run), length)
       if last > first:
@@ -36,24 +37,30 @@ def read_sound(info: video.VideoInfo) -> np.ndarray:
   return sound
 
 
-def _runs(container, stream):
+def check(info: video.VideoInfo) -> None:
+  """Decodes the sound once.
+
+  Raises:
+    InputError: it is damaged, as `media.decode` finds.
+  """
+  with video.open_container(info.path) as container:
+    for _ in media.decode(container, container.streams.audio[0], info.path, may_have_holes=True):
+      pass
+
+
+def _runs(container, stream, path: str) -> Iterator[tuple[float, np.ndarray]]:
   """Yields (start in seconds of the file's clock, [n] float32 at 16 kHz) for each stretch without a hole."""
-  resampler, chunks, start_s, next_s = None, [], 0.0, None
-  for packet in container.demux(stream):
-    try:
-      frames = packet.decode()
-    except av.error.InvalidDataError:
-      continue
-    for frame in frames:
-      time_s = next_s or 0.0 if frame.pts is None else float(frame.pts * frame.time_base)
-      if resampler is None or abs(time_s - next_s) > MAX_CLOCK_SLIP_S:
-        if resampler is not None:
-          yield start_s, _finish(resampler, chunks)
-        resampler = av.AudioResampler(format='fltp', layout=frame.layout, rate=schema.SAMPLE_RATE)
-        chunks, start_s, next_s = [], time_s, time_s
-      next_s += frame.samples / frame.sample_rate
-      frame.pts = None  # the run's own sample count is its clock
-      chunks.extend(_mono(out) for out in resampler.resample(frame))
+  resampler, chunks, start_s, next_s = None, [], 0.0, 0.0
+  for frame in media.decode(container, stream, path, may_have_holes=True):
+    time_s = next_s if frame.time is None else frame.time
+    if resampler is None or abs(time_s - next_s) > media.MAX_CLOCK_SLIP_S:
+      if resampler is not None:
+        yield start_s, _finish(resampler, chunks)
+      resampler = av.AudioResampler(format='fltp', layout=frame.layout, rate=schema.SAMPLE_RATE)
+      chunks, start_s, next_s = [], time_s, time_s
+    next_s += frame.samples / frame.sample_rate
+    frame.pts = None  # the run's own sample count is its clock
+    chunks.extend(_mono(out) for out in resampler.resample(frame))
   if resampler is not None:
     yield start_s, _finish(resampler, chunks)
 

@@ -182,7 +182,9 @@ class _Work:
 
   def run(self, started: float) -> schema.SubjectMeta:
     """All stages; returns what meta.json says."""
-    from speech2lip_jax.preprocess import clips, contact, parallel
+    from speech2lip_jax.preprocess import audio, clips, contact, parallel
+    for info in self.infos:  # before the long work
+      self._timed('sound check', audio.check, info)
     with parallel.make_pool() as pool:
       self._timed('landmarks', self._find_landmarks, pool)
       plan = self._timed('clips', clips.plan, self.segments, self.infos, self.size)
@@ -228,7 +230,7 @@ class _Work:
   def _timed(self, name: str, function, *arguments):
     started = time.monotonic()
     result = function(*arguments)
-    self.seconds[name] = time.monotonic() - started
+    self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
     return result
 
   def _find_landmarks(self, pool) -> None:
