@@ -38,12 +38,13 @@ def at(phonemes, times, symbols):
 
 
 def test_in_the_photographs_pose_the_picture_is_the_photograph(subject):
-  import skimage.data
   picture = subject.renderer.render(subject.rest_pose, Expression()).rgb
   x, y = np.meshgrid(np.arange(SIZE, dtype=np.float32), np.arange(SIZE, dtype=np.float32))
   scale, middle = np.float32(portrait.SPAN / SIZE), np.float32((SIZE - 1) / 2)
-  photo = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 0.7)
-  photo = cv2.remap(photo, portrait.CENTER_U + (x - middle) * scale, portrait.CENTER_V + (y - middle) * scale, cv2.INTER_LINEAR)
+  photo = cv2.GaussianBlur(portrait.photograph(), (0, 0), 0.7)
+  left, top = portrait.load().corner.tolist()
+  photo = cv2.remap(photo, portrait.CENTER_U - left + (x - middle) * scale, portrait.CENTER_V - top + (y - middle) * scale,
+                    cv2.INTER_LINEAR)
   upper = slice(round(0.12 * SIZE), round(0.52 * SIZE)), slice(round(0.3 * SIZE), round(0.7 * SIZE))
   assert np.abs(picture[upper] * 255 - photo[upper]).mean() < 5
 

@@ -1,8 +1,9 @@
 """The synthetic subject's head at rest: a photograph, the depth and rim of the head in it, and what lies behind the head.
 
-The photograph is scikit-image's `data.astronaut()` (NASA portrait of Eileen Collins, public domain, in scikit-image's wheel).
-assets/portrait.npz holds what was read off it once: MediaPipe's 478 landmarks (photo pixels, z in pixels) and the head's mask
-(GrabCut, two mask pixels a photo pixel). Photo coordinates (u, v): pixels of the photograph, centres at integers.
+The photograph is NASA's portrait of Eileen Collins (public domain), in the size that image libraries hand out as `astronaut`.
+assets/portrait.webp is the window of it that is used, without loss; assets/portrait.npz holds what was read off it once: the window's
+corner, MediaPipe's 478 landmarks (photo pixels, z in pixels) and the head's mask (GrabCut, two mask pixels a photo pixel).
+Photo coordinates (u, v): pixels of the photograph, centres at integers.
 
 The reference camera sees the photograph itself: a head point of depth D at photo place (u, v) lies at
 ((u − CENTER_U) / FOCAL · D, (v − CENTER_V) / FOCAL · D, D), in head units (1: between the outer eye corners).
@@ -56,13 +57,12 @@ class Portrait:
 
 @functools.cache
 def load() -> Portrait:
-  """Builds the head from the photograph and the asset, 1 s."""
-  import skimage.data
+  """Builds the head from the two assets, 1 s."""
   with np.load(ASSETS / 'portrait.npz') as asset:
     corner, landmarks = asset['left_top'], asset['landmarks'].astype(np.float64)
     fine = np.unpackbits(asset['mask_head'], axis=1).astype(np.float32)
-  left, top = corner.tolist()
-  photo = skimage.data.astronaut()[top:top + WINDOW, left:left + WINDOW].astype(np.float32) / 255
+  top = int(corner[1])
+  photo = photograph().astype(np.float32) / 255
   away = _signed_distance(fine)
   alpha = np.clip((RIM[1] - away) / (RIM[1] - RIM[0]), 0, 1)
   # The rim's own pixels are mixed with the background, and the jaw's with its shadow: colours come from further inside.
@@ -78,6 +78,13 @@ def load() -> Portrait:
   origin = np.append((middle - (CENTER_U, CENTER_V)) / FOCAL * eye_depth, eye_depth)
   behind = _behind(photo, away < 4 + 2 * below, away, corner)
   return Portrait(corner, rgb_head, alpha.astype(np.float32), depth.astype(np.float32), behind, landmarks[:, :2], origin)
+
+
+def photograph() -> np.ndarray:
+  """[256, 256, 3] uint8 RGB: the window of the photograph that is kept; its pixel (0, 0) is the asset's corner."""
+  picture = cv2.imread(str(ASSETS / 'portrait.webp'))
+  assert picture is not None
+  return np.ascontiguousarray(picture[..., ::-1])
 
 
 def _behind(photo: np.ndarray, near_head: np.ndarray, away: np.ndarray, corner: np.ndarray) -> np.ndarray:
