@@ -4,8 +4,9 @@ matplotlib is imported by the functions, so that programs that plot nothing need
 """
 import io
 import os
-import pathlib
 from typing import TYPE_CHECKING
+
+from speech2lip_jax.common.files import open_atomic
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -51,8 +52,6 @@ def svg(figure: 'Figure') -> str:
 
 
 def write_png(figure: 'Figure', path: os.PathLike | str) -> None:
-  """Writes the figure as PNG beside its place and renames it there."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(path.name + '.tmp')
-  figure.savefig(temporary, format='png', metadata={'Software': None}, pil_kwargs={'compress_level': 3})
-  os.replace(temporary, path)
+  """Writes the figure as PNG; the file appears under its name only when complete."""
+  with open_atomic(path) as file:
+    figure.savefig(file, format='png', metadata={'Software': None}, pil_kwargs={'compress_level': 3})
