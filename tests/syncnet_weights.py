@@ -1,28 +1,20 @@
 """SyncNet's weights in the golden files: 16.4 million, made from a rule instead of stored."""
 import functools
-import json
 
 import numpy as np
-import pytest
 
 from tests import goldens
 
 
 @functools.cache
 def state() -> dict[str, np.ndarray]:
-  """The torch state dict {name: float32 array}; skips the calling test where no folder has the rule.
+  """The torch state dict {name: float32 array}.
 
   Each tensor is offset + scale · (random integers −levels … levels), drawn by NumPy's legacy generator, whose stream is
   fixed. The running statistics are stored, and overlay it.
   """
-  for folder in goldens._folders():
-    if (folder / 'syncnet_params.json').is_file():
-      rules = json.loads((folder / 'syncnet_params.json').read_text())
-      break
-  else:
-    pytest.skip('syncnet_params.json is in none of the golden folders')
   weights = {}
-  for rule in rules:
+  for rule in goldens.load_json('syncnet_params'):
     levels = rule['levels']
     drawn = np.random.RandomState(rule['seed']).randint(-levels, levels + 1, size=rule['shape'])  # noqa: NPY002
     weights[rule['name']] = np.asarray(rule['offset'] + rule['scale'] * drawn, np.float32)

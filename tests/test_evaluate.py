@@ -29,6 +29,7 @@ from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album
 from speech2lip_jax.report.verdict import verdict
 from speech2lip_jax.sync import judge as sync_judge
+from tests import shared
 
 WINDOW = (40, 30, 60, 70)
 
@@ -288,9 +289,7 @@ def test_two_videos_without_a_landmark_model_are_compared_as_wholes(frames, tmp_
 
 
 def test_the_mouth_of_two_videos_is_found_by_landmarks(frames, tmp_path):
-  model = landmarks.model_at_hand(None)
-  if model is None:
-    pytest.skip('needs the landmark model: SPEECH2LIP_LANDMARKER')
+  model = shared.landmark_model()
   with landmarks.Detector(model) as detector:
     face = landmarks.to_pixels(detector.faces(np.ascontiguousarray(frames[0])), 256, 256)[0]
   mouth = scoring.mouth_rectangle(face, (256, 256))

@@ -99,8 +99,6 @@ def test_crops_show_every_face_at_one_size_inside_the_frame():
 
 
 def test_sound_is_cut_with_its_frames(tmp_path, monkeypatch):
-  pytest.importorskip('av', reason='PyAV reads the sound')
-  pytest.importorskip('librosa', reason='librosa makes the mel filters')
   from speech2lip_jax.preprocess import audio, clips
   ramp = np.arange(100 * 640, dtype=np.float32) / 100_000
   monkeypatch.setattr(audio, 'read_sound', lambda info: ramp)

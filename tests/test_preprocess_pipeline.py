@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 
+import av
 import numpy as np
 import pytest
 
+from tests import shared
+
 ROOT = pathlib.Path(__file__).parents[1]
-SHARED = ROOT.parent / 'shared'
-MODEL = SHARED / 'models' / 'face_landmarker.task'
-CLIPS = sorted((SHARED / 'clips' / 'grid_s1').glob('*.mpg'))[:2]
 
 
 def run(*arguments, cwd=None, **environment):
@@ -30,15 +30,12 @@ def one_line(stderr):
 
 
 @pytest.fixture
-def needs_landmarker():
-  pytest.importorskip('mediapipe', reason='mediapipe finds the faces')
-  if not MODEL.is_file():
-    pytest.skip(f'no landmark model at {MODEL}')
+def landmark_model():
+  return shared.landmark_model()
 
 
 def plain_video(path, num_frames=30):
   """Grey pictures without a face, with sound."""
-  av = pytest.importorskip('av', reason='PyAV writes the video')
   with av.open(str(path), 'w') as container:
     stream = container.add_stream('libx264', rate=25)
     stream.width, stream.height, stream.pix_fmt = 128, 96, 'yuv420p'
@@ -94,26 +91,24 @@ def test_without_a_network_the_missing_model_is_explained(tmp_path):
   assert all(part in line for part in ('storage.googleapis.com', str(tmp_path / 'speech2lip'), '--landmarker'))
 
 
-def test_a_video_without_a_face_is_named(tmp_path, needs_landmarker):
+def test_a_video_without_a_face_is_named(tmp_path, landmark_model):
   video = plain_video(tmp_path / 'plain.mp4')
-  status, _, stderr = run('--video', video, '--out', tmp_path / 'o', '--landmarker', MODEL)
+  status, _, stderr = run('--video', video, '--out', tmp_path / 'o', '--landmarker', landmark_model)
   assert status == 2 and 'plain.mp4: no face' in one_line(stderr)
 
 
-def test_two_clips_become_a_subject_and_a_repetition_does_nothing(tmp_path, needs_landmarker):
-  pytest.importorskip('librosa', reason='librosa makes the mel filters')
-  if len(CLIPS) < 2:
-    pytest.skip(f'no clips in {SHARED / "clips" / "grid_s1"}')
+def test_two_clips_become_a_subject_and_a_repetition_does_nothing(tmp_path, landmark_model):
   from speech2lip_jax.data import schema
   from speech2lip_jax.preprocess import projection
-  videos = [shutil.copy(path, tmp_path) for path in CLIPS]
-  arguments = ['--video', ','.join(videos), '--out', tmp_path / 'o', '--size', '128', '--landmarker', MODEL]
+  recordings = sorted(shared.path('clips/grid_s1').glob('*.mpg'))[:2]
+  videos = [shutil.copy(path, tmp_path) for path in recordings]
+  arguments = ['--video', ','.join(videos), '--out', tmp_path / 'o', '--size', '128', '--landmarker', landmark_model]
   status, stdout, stderr = run(*arguments)
   assert status == 0, stderr
   meta = schema.validate(tmp_path / 'o')
   arrays = {name: schema.load_array(tmp_path / 'o', name, meta) for name in schema.ARRAYS}
   assert [clip.num_frames for clip in meta.clips] == [75, 75] and [clip.name for clip in meta.clips
-                                                                  ] == [path.stem for path in CLIPS]
+                                                                  ] == [path.stem for path in recordings]
   assert [clip.num_mel for clip in meta.clips] == [75 * 640 // 200 + 1] * 2
   assert meta.report['tracking']['reprojection_median_px'] < 0.3
   assert str(

@@ -4,10 +4,8 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-pytest.importorskip('cv2', reason='OpenCV reads the pictures')
-
-from speech2lip_jax.preprocess import photometric, quality, rigid, tracking  # noqa: E402
-from speech2lip_jax.synthetic.subject import Subject  # noqa: E402
+from speech2lip_jax.preprocess import photometric, quality, rigid, tracking
+from speech2lip_jax.synthetic.subject import Subject
 
 SIZE, NUM_FRAMES, REPEATS = 144, 40, 15
 

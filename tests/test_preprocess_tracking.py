@@ -3,9 +3,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-pytest.importorskip('cv2', reason='OpenCV draws the masks')
-
-from speech2lip_jax.preprocess import canonical, projection, rigid, tracking  # noqa: E402
+from speech2lip_jax.preprocess import canonical, projection, rigid, tracking
 
 SIZE = 256
 FOCAL = 1.5 * SIZE

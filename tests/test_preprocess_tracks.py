@@ -3,12 +3,8 @@ import numpy as np
 import pytest
 
 from speech2lip_jax.common.errors import InputError
-
-av = pytest.importorskip('av', reason='PyAV writes the videos of this test')
-pytest.importorskip('cv2', reason='OpenCV shrinks the pictures')
-
-from speech2lip_jax.preprocess import landmarks, pipeline, stages, tracks, video  # noqa: E402
-from tests.test_preprocess_video import silence, write_video  # noqa: E402
+from speech2lip_jax.preprocess import landmarks, pipeline, stages, tracks, video
+from tests.test_preprocess_video import silence, write_video
 
 
 def faces(num_pictures):
@@ -73,7 +69,6 @@ def head_track(num_pictures, subject_size=96):
 
 
 def test_one_second_black_stretches_and_a_lost_face_become_clips_without_a_model(tmp_path, capsys):
-  pytest.importorskip('librosa', reason='librosa makes the mel filters')
   from speech2lip_jax.data import schema
   points, images = head_track(75)
   black = np.r_[26:40]

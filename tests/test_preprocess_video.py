@@ -2,13 +2,12 @@
 import fractions
 import struct
 
+import av
 import numpy as np
 import pytest
 
-av = pytest.importorskip('av', reason='PyAV reads and writes the videos of this test')
-
-from speech2lip_jax.common.errors import InputError  # noqa: E402
-from speech2lip_jax.preprocess import audio, video  # noqa: E402
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.preprocess import audio, video
 
 HEIGHT, WIDTH = 48, 64
 

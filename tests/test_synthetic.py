@@ -1,7 +1,4 @@
 """The rendered subject keeps what it promises: pose, depth, landmarks, mouth and sound agree with one another and the picture."""
-import os
-import pathlib
-
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from speech2lip_jax.preprocess import landmarks, rigid, tracking, tracks, video
 from speech2lip_jax.synthetic import portrait, speech
 from speech2lip_jax.synthetic.expression import Expression
 from speech2lip_jax.synthetic.subject import MOTIONS, Subject, load_subject_of, make_clip
+from tests import shared
 
 SIZE = 128
 
@@ -172,13 +170,9 @@ def test_bad_values_are_named(values, words):
 
 
 def test_the_landmark_model_finds_the_landmarks_where_they_are():
-  model = os.environ.get(landmarks.MODEL_VARIABLE)
-  if not model or not pathlib.Path(model).is_file():
-    pytest.skip(f'no landmark model; {landmarks.MODEL_VARIABLE} names one')
-  pytest.importorskip('mediapipe')
   shown = Subject(256, 100, seed=0, motion='nodding')
   errors = []
-  with landmarks.Detector(model) as detector:
+  with landmarks.Detector(shared.landmark_model()) as detector:
     for frame in range(0, 100, 12):
       found = landmarks.to_pixels(detector.faces(shown.render(frame).rgb)[0], 256, 256)
       errors.append(np.linalg.norm(found[:, :2] - shown.landmarks(frame)[:, :2], axis=-1))

@@ -1,12 +1,11 @@
 """Where in a sound somebody speaks."""
-import pathlib
-
 import numpy as np
 import pytest
 
 from speech2lip_jax.common import media
 from speech2lip_jax.data import voice_activity
 from speech2lip_jax.synthetic import speech
+from tests import shared
 
 RATE = 16_000
 
@@ -66,8 +65,5 @@ def test_sounds_of_any_length(num_samples):
 
 
 def test_sample_recordings_are_mostly_speech():
-  path = pathlib.Path(__file__).parents[2] / 'shared/audio/speech_en_60s.wav'
-  if not path.is_file():
-    pytest.skip('needs ../shared/audio/speech_en_60s.wav')
-  sound, _ = media.read_sound(path, RATE, mono=True)
+  sound, _ = media.read_sound(shared.path('audio/speech_en_60s.wav'), RATE, mono=True)
   assert 0.7 < voice_activity.speech_frames(sound[0], sound.shape[1] // 640).mean() < 0.98
