@@ -60,8 +60,9 @@ class MelFeatures:
 
   def __init__(self, subject: Subject, num_steps: int, normalise: bool = False):
     self._subject, self.num_steps, self._normalise = subject, num_steps, normalise
-    nothing = np.zeros(self.num_channels, np.float32), 0
-    self._subject_mean, _ = mean_spectrum(np.asarray(subject.mel)) if normalise else nothing
+    self._subject_mean = np.zeros(self.num_channels, np.float32)
+    if normalise:
+      self._subject_mean, _ = mean_spectrum(np.asarray(subject.mel))
 
   def _mean(self, mel: np.ndarray) -> np.ndarray:
     """The mean spectrum of a new sound's speech; of a sound with little speech, a mixture of it with the subject's own mean."""
@@ -114,7 +115,7 @@ class _Scale:
     """Of [..., C], read in pieces; nothing is changed without `normalise`. A constant channel keeps its size."""
     if not normalise:
       return cls(np.zeros(steps.shape[-1], np.float32), np.ones(steps.shape[-1], np.float32))
-    count, total, square = 0, 0.0, 0.0
+    count, total, square = 0, np.zeros(steps.shape[-1]), np.zeros(steps.shape[-1])
     for start in range(0, len(steps), _CHUNK):
       rows = np.asarray(steps[start:start + _CHUNK], np.float64).reshape(-1, steps.shape[-1])
       count, total, square = count + len(rows), total + rows.sum(0), square + np.square(rows).sum(0)
@@ -196,7 +197,8 @@ class EncoderFeatures(_StepFeatures):
   """Hidden states of a speech encoder, each clip on its own; the encoder is loaded when there is something to encode."""
 
   def __init__(self, subject: Subject, name: str, num_steps: int, normalise: bool):
-    self._name, self._encoder = name, None
+    self._name = name
+    self._encoder: SpeechEncoder | None = None
     steps, record = self._kept(subject)
     starts = np.cumsum([0, *record['steps_of_clips']])
     tracks = [_Track(steps[low:high], record['rate'], record['first_step']) for low, high in zip(starts[:-1], starts[1:])]
@@ -325,7 +327,7 @@ def _no_file(path: str | None, source: str) -> None:
     raise InputError(f'--features={path}: this model computes its own features (config.audio.features={source!r}); leave it out')
 
 
-def _check_rate(path: str, num_steps: int, rate: float, num_frames: int) -> None:
+def _check_rate(path: str | None, num_steps: int, rate: float, num_frames: int) -> None:
   seconds = num_frames / schema.FPS
   if abs(num_steps / rate - seconds) > MAX_DRIFT_S:
     raise InputError(f'{path}: {num_steps} steps at {rate:g} a second are {num_steps / rate:.2f} s, the sound lasts '

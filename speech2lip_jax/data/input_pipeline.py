@@ -148,6 +148,7 @@ class TrainBatches:
     ids = frame_ids_of_step(self._frame_ids, self._seed, step, self._batch_size)
     num_window_frames, sync = 0, None
     if with_sync:
+      assert self._sync is not None, 'with_sync needs a SyncSampler'
       first, speech = self._sync.windows(step)
       num_window_frames = schema.SYNC_FRAMES * len(first)
       window_ids = (first[:, None] + np.arange(schema.SYNC_FRAMES)).reshape(-1)

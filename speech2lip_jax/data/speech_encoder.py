@@ -201,7 +201,8 @@ def in_windows(num_steps: int, window: int, context: int, encode: Callable[[int,
   """
   if num_steps <= window:
     return encode(0, num_steps)[:num_steps]
-  hop, total, weight = window - 2 * context, None, np.zeros((num_steps, 1), np.float32)
+  hop, weight = window - 2 * context, np.zeros((num_steps, 1), np.float32)
+  total: np.ndarray | None = None
   for start in range(0, num_steps - 2 * context, hop):
     stop = min(start + window, num_steps)
     features = encode(start, stop)[:stop - start]
@@ -215,6 +216,7 @@ def in_windows(num_steps: int, window: int, context: int, encode: Callable[[int,
       total = np.zeros((num_steps, features.shape[1]), np.float32)
     total[start:stop] += share[:, None] * features
     weight[start:stop, 0] += share
+  assert total is not None  # a sequence longer than a window has one
   return total / weight
 
 

@@ -97,7 +97,7 @@ class Lpips(nn.Module):
     if min(rgb_0.shape[1:3]) < MIN_SIZE:
       raise ValueError(f'LPIPS needs pictures of at least {MIN_SIZE}×{MIN_SIZE} pixels, got {rgb_0.shape[1]}×{rgb_0.shape[2]}')
     # Apart and not as one batch: the gradient of one picture then costs no pass back through the other.
-    per_layer = [jnp.mean(jnp.sum(lin * jnp.square(_unit(x) - _unit(y)), axis=-1), axis=(1, 2))
-                 for lin, x, y in zip(self.lins, self._features(rgb_0), self._features(rgb_1))]
-    per_layer = jnp.stack(per_layer, axis=-1)
+    shares = [jnp.mean(jnp.sum(lin * jnp.square(_unit(x) - _unit(y)), axis=-1), axis=(1, 2))
+              for lin, x, y in zip(self.lins, self._features(rgb_0), self._features(rgb_1))]
+    per_layer = jnp.stack(shares, axis=-1)
     return jnp.sum(per_layer, axis=-1), per_layer

@@ -40,10 +40,10 @@ def depth_from_coords(coords_canonical: Iterable[np.ndarray], poses: np.ndarray,
     depth: [H, W] float64, 0 where not known.
     parallax: [H, W] pixels², how far a change of the depth by `distance` would move the point, squared, over all frames.
   """
-  total = None
+  total, height, width = np.zeros((4, 0)), 0, 0
   for coords, pose in zip(coords_canonical, poses, strict=True):
     height, width = coords.shape[:2]
-    if total is None:
+    if not total.size:
       total = np.zeros((4, height * width))
     centre = np.array(camera.principal_point(height, width))
     y, x = np.mgrid[:height, :width].astype(np.float64)

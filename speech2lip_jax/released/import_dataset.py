@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 from scipy.io import wavfile
@@ -322,8 +323,8 @@ def write_subject(source: Source, folder: pathlib.Path, num_channels: int, depth
 
   folder.mkdir(parents=True, exist_ok=True)
   lip_x, lip_y = np.meshgrid(np.arange(box.left, box.left + box.width), np.arange(box.top, box.top + box.height))
-  lip_points = np.stack([lip_x, lip_y], -1).astype(np.float32)
-  observed = jax.jit(lambda pose: observed_points(lip_points, depth, pose, focal_px))
+  lip_points = jnp.asarray(np.stack([lip_x, lip_y], -1), jnp.float32)
+  observed = jax.jit(lambda pose: observed_points(lip_points, jnp.asarray(depth), pose, focal_px))
 
   def pictures():
     for path in tqdm(paths, desc='frames', unit='frame'):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 from speech2lip_jax.common import weights
 from speech2lip_jax.common.errors import InputError
@@ -27,7 +28,7 @@ def convert_lpips(src: list[str], out: str) -> None:
     raise InputError(f"--src={','.join(src)}: {len(src)} files; give two, torchvision's AlexNet and LPIPS's linear weights")
   for path in src:
     torch_file.check(path)
-  state = {}
+  state: dict[str, Any] = {}
   for path in src:
     part = torch_file.state_dict(torch_file.load_checkpoint(path), path)
     if both := sorted(set(part) & set(state)):

@@ -138,7 +138,7 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   shapes = jax.eval_shape(lambda: train_state.create_variables(run.model, run.constants, config, networks.num_channels))
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes['params'])
   params = zeros | networks.params  # D_c's correction stays 0
-  state = train_state.TrainState(np.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
+  state = train_state.TrainState(jax.numpy.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
   checkpoint.claim_workdir(workdir, config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
     checkpoints.save(state, score=0.0, phase=0)  # not measured: the first validation of a continued training ranks above it

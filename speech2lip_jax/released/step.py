@@ -128,7 +128,9 @@ def loss(params: Any, batch_stats: Any, judges: Judges, sample: Sample, window: 
     rand: the draw of continuous sampling, 0 … 1.
     config: `configs/reference.py`.
   """
-  weights, size = config.reference, sample.rgb_lip_canonical.shape[:2]
+  weights = config.reference
+  height, width = sample.rgb_lip_canonical.shape[:2]
+  size = height, width
   if window is not None:
     params = params | {'blend_net': jax.lax.stop_gradient(params['blend_net'])}
   rgb_lip = lips(params, sample.audio_feat, sample.frame_id, rand, size, config)

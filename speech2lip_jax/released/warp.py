@@ -27,7 +27,7 @@ def rotation_from_euler(euler: jax.Array) -> jax.Array:
   return jnp.stack(rows, axis=-1).reshape(*euler.shape[:-1], 3, 3)
 
 
-def observed_from_head_of_tracker(euler: jax.Array, translation: jax.Array) -> jax.Array:
+def observed_from_head_of_tracker(euler: jax.typing.ArrayLike, translation: jax.typing.ArrayLike) -> jax.Array:
   """Turns a pose of the released program's head tracker into ours, by reversing y and z of camera and head.
 
   Args:
@@ -38,7 +38,7 @@ def observed_from_head_of_tracker(euler: jax.Array, translation: jax.Array) -> j
     observed_from_head [..., 4, 4] float32, the head at positive z.
   """
   flip = jnp.array([1, -1, -1], jnp.float32)
-  return rigid(rotation_from_euler(euler * flip), translation * flip)
+  return rigid(rotation_from_euler(jnp.asarray(euler) * flip), jnp.asarray(translation) * flip)
 
 
 def _rectangle(height, width, top, left, bottom, right):
@@ -56,11 +56,9 @@ def _paste(rgb_lip, height, width, top, left):
   return framed[lip_height:lip_height + height, lip_width:lip_width + width]
 
 
-def merge(rgb_lip: jax.Array, rgb_face_canonical: jax.Array, rgb_face_observed: jax.Array,
-                    mask_lip: jax.Array, grid: jax.Array, lip_box_top_left: tuple[int, int], offset_px: int,
-                    expand_divisor: int | None,
-                    noise: tuple[jax.Array, jax.Array] | None = None, mask_face: jax.Array | None = None
-                    ) -> tuple[jax.Array, jax.Array]:
+def merge(rgb_lip: jax.Array, rgb_face_canonical: jax.Array, rgb_face_observed: jax.Array, mask_lip: jax.Array, grid: jax.Array,
+          lip_box_top_left: jax.Array | tuple[int, int], offset_px: int, expand_divisor: int | None,
+          noise: tuple[jax.Array, jax.Array] | None = None, mask_face: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
   """The released program's composition: paste, warp, mix. One sample; callers vmap.
 
   The rectangle in which the warped image counts is clipped at the image's border; the released program drops it whole.

@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from speech2lip_jax.report import held_out  # noqa: F401  its --judge is the sweep's too
 from speech2lip_jax.sweeps.launcher import DONE, FAILED, RUNNING, Job, Launcher
@@ -21,7 +21,8 @@ class Board:
   def __init__(self, trials: list[Trial], stream: TextIO):
     self._trials, self._stream, self._live = trials, stream, stream.isatty()
     self._width = max(len(trial.name) for trial in trials)
-    self._told, self._drawn = {}, 0
+    self._told: dict[str, str] = {}
+    self._drawn = 0
 
   def _line(self, trial: Trial, state: str) -> str:
     text = f'{trial.name:<{self._width}}  {state:<8}'
@@ -63,7 +64,8 @@ def run(jobs: dict[str, Job], states: dict[str, str], launcher: Launcher, at_onc
 
   states: of all trials, updated here; changed(name): called when a trial has ended, and with None between.
   """
-  waiting, running = list(jobs), {}
+  waiting = list(jobs)
+  running: dict[str, Any] = {}  # by name, the launcher's handles
   try:
     while waiting or running:
       while waiting and len(running) < at_once:

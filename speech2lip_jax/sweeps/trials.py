@@ -24,6 +24,7 @@ def load_hyper(config_file: str) -> list[hyper.Overrides]:
   if not os.path.isfile(config_file):
     raise InputError(f'--config={config_file}: no such file; give for example configs/ablation.py')
   spec = importlib.util.spec_from_file_location('sweep_config', config_file)
+  assert spec is not None and spec.loader is not None  # a file that ends in .py has both
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   if not hasattr(module, 'get_hyper'):

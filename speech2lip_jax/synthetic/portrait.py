@@ -1,8 +1,8 @@
 """The synthetic subject's head at rest: a photograph, the depth and rim of the head in it, and what lies behind the head.
 
 The photograph is NASA's portrait of Eileen Collins (public domain), in the size that image libraries hand out as `astronaut`.
-assets/portrait.webp is the window of it that is used, without loss; assets/portrait.npz holds what was read off it once: the window's
-corner, MediaPipe's 478 landmarks (photo pixels, z in pixels) and the head's mask (GrabCut, two mask pixels a photo pixel).
+assets/portrait.webp is the window of it that is used, without loss; assets/portrait.npz holds what was read off it once: the
+window's corner, MediaPipe's 478 landmarks (photo pixels, z in pixels) and the head's mask (GrabCut, two mask pixels a photo pixel).
 Photo coordinates (u, v): pixels of the photograph, centres at integers.
 
 The reference camera sees the photograph itself: a head point of depth D at photo place (u, v) lies at
