@@ -17,7 +17,7 @@ from scipy.io import wavfile
 
 from speech2lip_jax.common import devices
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.configs import smoke
+from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.data import dataset, input_pipeline
 from speech2lip_jax.data.features import MelFeatures
 from speech2lip_jax.gamem.subject import subject_constants
