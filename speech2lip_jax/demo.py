@@ -1,4 +1,6 @@
-"""The whole way without a download: `speech2lip demo --workdir DIR`.
+"""Goes the whole way without a download.
+
+    speech2lip demo --workdir demo
 
 Makes a video of a synthetic subject (`synthetic.subject`), preprocesses it, trains by configs/demo.py, renders the held-out
 frames and a foreign sound, and evaluates. Each step calls the verb's own function; given again, it goes on where it was.
@@ -17,24 +19,29 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
 from speech2lip_jax import cli
-from speech2lip_jax.common import recipes
+from speech2lip_jax.common import recipes, usage
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
-from speech2lip_jax.common.flags import WORKDIR
-from speech2lip_jax.preprocess import pipeline  # its --size and --landmarker are the demo's too
+from speech2lip_jax.common.flags import LANDMARKER, SIZE, WORKDIR
 
-SIZE, SECONDS = 256, 80.0
+if TYPE_CHECKING:
+  from speech2lip_jax.rendering.trained import Trained
+
+DEFAULT_SIZE, SECONDS = 256, 80.0
 MOTION = 'nodding'
 NUM_COLUMNS = 6
 
 _SECONDS = flags.DEFINE_float('seconds', SECONDS, 'Length of the video that the demo makes.', lower_bound=4.0)
 _STEPS = flags.DEFINE_integer('steps', None, 'Training steps; by default as configs/demo.py says.', lower_bound=2)
 _SEED = flags.DEFINE_integer('seed', 0, 'What the subject says and how it moves.', lower_bound=0)
+flags.declare_key_flag('workdir')
+flags.declare_key_flag('size')
+flags.declare_key_flag('landmarker')
 
 
 class DemoFiles(NamedTuple):
@@ -50,7 +57,7 @@ class DemoFiles(NamedTuple):
   metrics: dict[str, Any]
 
 
-def run(workdir: os.PathLike | str, size: int = SIZE, seconds: float = SECONDS, steps: int | None = None, seed: int = 0,
+def run(workdir: os.PathLike | str, size: int = DEFAULT_SIZE, seconds: float = SECONDS, steps: int | None = None, seed: int = 0,
         landmarker: str | None = None) -> DemoFiles:
   """Runs the demo, or what is left of it.
 
@@ -84,9 +91,9 @@ def run(workdir: os.PathLike | str, size: int = SIZE, seconds: float = SECONDS, 
   config = demo_config(subject, steps)
   step(f'train, {config.train.num_steps} steps', [run_dir / 'checkpoints' / str(config.train.num_steps)],
        lambda: _train(config, run_dir))
-  loaded = []
+  loaded: list[Trained] = []
 
-  def trained():
+  def trained() -> 'Trained':
     from speech2lip_jax.rendering.trained import load_trained
     if not loaded:
       loaded.append(load_trained(str(run_dir)))
@@ -105,8 +112,9 @@ def _claim(work: pathlib.Path, values: dict[str, Any]) -> None:
   """Writes demo.json with the demo's values, or checks that the one there says the same."""
   if work.exists() and not work.is_dir():
     raise InputError(f'--workdir {work}: is a file; give a folder')
+  from speech2lip_jax.preprocess import pipeline
   if values['size'] < pipeline.MIN_SIZE or values['size'] % 4:
-    raise InputError(f'--size {values["size"]}: must be at least {pipeline.MIN_SIZE} and a multiple of 4; give {SIZE}')
+    raise InputError(f'--size {values["size"]}: must be at least {pipeline.MIN_SIZE} and a multiple of 4; give {DEFAULT_SIZE}')
   record = work / 'demo.json'
   if record.is_file():
     try:
@@ -133,7 +141,7 @@ def _make_clip(clip: pathlib.Path, size: int, seconds: float, seed: int) -> None
 
 
 def _preprocess(clip: pathlib.Path, subject: pathlib.Path, size: int, landmarker: str | None) -> None:
-  from speech2lip_jax.preprocess import landmarks
+  from speech2lip_jax.preprocess import landmarks, pipeline
   model = landmarks.model_at_hand(landmarker)
   if model:
     print(f'landmarks: found in the video by {model}')
@@ -209,21 +217,20 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
     file.write(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """The verb."""
-  if len(argv) > 1:
-    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
   if not WORKDIR.value:
     raise InputError('--workdir is missing: the folder for everything that the demo makes')
   started = time.monotonic()
-  size = flags.FLAGS.size if flags.FLAGS['size'].present else SIZE  # preprocess's own default is for real videos
-  files = run(WORKDIR.value, size, _SECONDS.value, _STEPS.value, _SEED.value, flags.FLAGS.landmarker)
+  size = DEFAULT_SIZE if SIZE.value is None else SIZE.value  # preprocess's own default is for real videos
+  files = run(WORKDIR.value, size, _SECONDS.value, _STEPS.value, _SEED.value, LANDMARKER.value)
   print('\n' + files.table.read_text())
   mean = files.metrics['baselines']['mean_lips']['psnr_lip']
   print(f'the mouth of {files.metrics["num_frames"]} held-out frames: {files.metrics["psnr_lip"]:.2f} dB, '
         f'their mean lips {mean:.2f} dB; {time.monotonic() - started:.0f} s')
   print(f'videos:  {files.held_out}  (held-out frames)\n         {files.foreign}  (another voice)')
   print(f'picture: {files.sheet}  (true, ours, another voice)\nreport:  {files.report}\nmetrics: {files.metrics_json}')
+  print(usage.next_command('preprocess', video='YOUR_VIDEO.mp4', out='subjects/you'))
 
 
 if __name__ == '__main__':

@@ -1,11 +1,14 @@
-"""Held-out frames against the truth and against what is possible without a model: `speech2lip evaluate --workdir RUN --out DIR`.
+"""Scores held-out frames against the truth and against what is possible without a model, or anyone's two videos.
+
+    speech2lip evaluate --workdir runs/anna --out runs/anna/eval
+    speech2lip evaluate --video ours.mp4 --against true.mp4 --out compared
 
 Writes metrics.json, table.md, strips.png (true, ours, baselines) and report.html. The mouth region of a frame is the set of its
 pixels whose C2O falls in the lip box; every picture metric is the mean over frames of the frame's value. With --judge, a sync
 expert that nothing was trained against scores the lips of the finished frames; with MediaPipe's landmark model at hand, the
 mouth's landmarks are compared with the true ones. What cannot be had is null in metrics.json, with the reason.
 
-`speech2lip evaluate --video a.mp4 --against b.mp4 --out DIR` compares anyone's two videos: see `compare_videos`.
+Two videos must agree in frame rate and size; the mouth region is then the rectangle of the true mouth's landmarks.
 """
 import pathlib
 import sys
@@ -15,11 +18,6 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.flags import LANDMARKER, OUT, VIDEO, WORKDIR
-from speech2lip_jax.preprocess import landmarks
-from speech2lip_jax.rendering.trained import load_trained
-from speech2lip_jax.report import compare_videos
-from speech2lip_jax.report.held_out import evaluate
-from speech2lip_jax.report.table import not_measured
 
 _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one with another seed, of another part of the clips '
                              '(--recipe.data.part), than the one trained against; it scores the sync. Also a folder of convert '
@@ -28,30 +26,41 @@ _BASELINES = flags.DEFINE_bool('baselines', True, 'Score the baselines and the o
                                'quarter of the time.')
 _LPIPS = flags.DEFINE_string('lpips', None, 'FILE.npz of speech2lip convert --kind lpips, for LPIPS.')
 _AGAINST = flags.DEFINE_string('against', None, 'With --video: the true video that it is compared with, frame by frame.')
+flags.declare_key_flag('workdir')
+flags.declare_key_flag('out')
+flags.declare_key_flag('video')
+flags.declare_key_flag('landmarker')
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """The verb."""
-  if len(argv) > 1:
-    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
-  if not OUT.value or bool(WORKDIR.value) == bool(VIDEO.value):
+  workdir, videos, against = WORKDIR.value, VIDEO.value or [], _AGAINST.value
+  if not OUT.value or bool(workdir) == bool(videos):
     raise InputError('--out (a folder for the results) is needed, and --workdir (of a training run) or --video and --against')
+  if videos and (not against or len(videos) > 1):
+    raise InputError(f'--video {",".join(videos)}: is one video, compared with another: give --against FILE')
+  if against and not videos:
+    raise InputError(f'--against {against}: is for --video; a training run is compared with its own held-out frames')
+  from speech2lip_jax.common import devices
+  from speech2lip_jax.preprocess import landmarks
+  from speech2lip_jax.report.table import not_measured
   landmarker = landmarks.model_at_hand(LANDMARKER.value)
   out = pathlib.Path(OUT.value)
-  if VIDEO.value:
-    if not _AGAINST.value or len(VIDEO.value) > 1:
-      raise InputError(f'--video {",".join(VIDEO.value)}: is one video, compared with another: give --against FILE')
-    record = compare_videos.compare(VIDEO.value[0], _AGAINST.value, out, landmarker, _LPIPS.value, _JUDGE.value)
-    about = f'{VIDEO.value[0]} against {_AGAINST.value}'
-  else:
-    if _AGAINST.value:
-      raise InputError(f'--against {_AGAINST.value}: is for --video; a training run is compared with its own held-out frames')
-    trained = load_trained(WORKDIR.value)
-    record = evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, WORKDIR.value)
+  if against:
+    from speech2lip_jax.report import compare_videos
+    devices.announce()
+    record = compare_videos.compare(videos[0], against, out, landmarker, _LPIPS.value, _JUDGE.value)
+    about = f'{videos[0]} against {against}'
+  elif workdir:
+    from speech2lip_jax.rendering.trained import load_trained
+    from speech2lip_jax.report.held_out import evaluate
+    trained = load_trained(workdir)
+    devices.announce()
+    record = evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, workdir)
     about = f'{len(trained.split.test)} held-out frames, checkpoint of step {trained.step}'
   print((out / 'table.md').read_text())
   print(not_measured(record['reasons']), end='')
-  print(f'{about}; {out}/metrics.json, {out}/report.html')
+  print(f'{about}; {out}/metrics.json\nnext: look at {out}/report.html')
 
 
 if __name__ == '__main__':

@@ -1,20 +1,18 @@
-"""Renders a trained subject saying something: `speech2lip render --workdir RUN --audio FILE --out FILE.mp4`.
+"""Renders a trained subject saying something, or its held-out frames.
 
-With --split test instead of --audio: the held-out frames with their own sound. With --pose the head is moved: see `pose`.
+    speech2lip render --workdir runs/anna --audio speech.wav --out anna.mp4
+    speech2lip render --workdir runs/anna --split test --out held_out.mp4
+
+The head moves as in the subject's longest clip; --pose moves it otherwise.
 """
 import sys
 
-import jax
 from absl import flags
 
 from speech2lip_jax import cli
-from speech2lip_jax.common.devices import memory_explained
+from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.flags import OUT, WORKDIR
-from speech2lip_jax.data import schema
-from speech2lip_jax.rendering import pose
-from speech2lip_jax.rendering.film import read_speech, render_audio, render_test
-from speech2lip_jax.rendering.trained import load_trained
 
 _AUDIO = flags.DEFINE_string('audio', None, 'Any sound or video file: what the person is to say.')
 _SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
@@ -25,12 +23,12 @@ _POSE = flags.DEFINE_string('pose', None, "Where the head is to be: 'still', 'of
                             "'track:SUBJECT[/CLIP]'; yaw, pitch, roll in degrees, x, y, z in picture widths, period in "
                             'seconds. Good up to 15 degrees and 10 %.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Frames a device renders at once.', lower_bound=1)
+flags.declare_key_flag('workdir')
+flags.declare_key_flag('out')
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """The verb."""
-  if len(argv) > 1:
-    raise InputError(f'unexpected argument {argv[1]!r}; flags start with --')
   if not WORKDIR.value or not OUT.value:
     raise InputError('--workdir (of a training run) and --out (FILE.mp4) are needed')
   if (_AUDIO.value is None) == (_SPLIT.value is None):
@@ -39,16 +37,23 @@ def main(argv: list[str]) -> None:
     raise InputError(f'--features={_FEATURES.value}: are those of a sound; give it with --audio FILE')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
+  from speech2lip_jax.common import devices
+  from speech2lip_jax.data import schema
+  from speech2lip_jax.rendering import pose
+  from speech2lip_jax.rendering.film import read_speech, render_audio, render_test
+  from speech2lip_jax.rendering.trained import load_trained
   wanted = pose.parse(_POSE.value) if _POSE.value else None
   speech = read_speech(_AUDIO.value) if _AUDIO.value else None  # a bad file is told before the model loads
   trained = load_trained(WORKDIR.value, _BATCH_SIZE.value)
-  with memory_explained(f'lower --batch_size (now {_BATCH_SIZE.value})'):
+  devices.announce()
+  with devices.memory_explained(f'lower --batch_size (now {_BATCH_SIZE.value})'):
     if speech:
       count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, _FEATURES.value)
     else:
       count = render_test(trained, OUT.value, wanted)
-  print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}, '
-        f'{jax.local_device_count()} {jax.local_devices()[0].platform} device(s)')
+  print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
+  if not speech:
+    print(usage.next_command('evaluate', workdir=WORKDIR.value, out=f'{WORKDIR.value}/eval'))
 
 
 if __name__ == '__main__':

@@ -107,7 +107,8 @@ def test_the_verb_converts_and_says_so(tmp_path):
   source, out = _save(tmp_path / 'whole.pth', goldens.weights('lpips')), tmp_path / 'lpips.npz'
   done = subprocess.run([sys.executable, '-m', 'speech2lip_jax.convert', '--kind=lpips', f'--src={source}', f'--out={out}'],
                         cwd=ROOT, capture_output=True, text=True)
-  assert (done.returncode, done.stdout) == (0, f'{out}: lpips of {source}\n'), done.stderr
+  following = f'next: speech2lip evaluate --workdir RUN --out RUN/eval --lpips {out}\n'
+  assert (done.returncode, done.stdout) == (0, f'{out}: lpips of {source}\n{following}'), done.stderr
   _assert_same_trees(lpips.load_lpips(out), torch_weights.lpips_from_torch(goldens.weights('lpips')))
 
 
@@ -117,16 +118,16 @@ def test_the_authors_files_go_to_their_own_module_with_the_dataset(monkeypatch):
   monkeypatch.setitem(sys.modules, 'speech2lip_jax.released.import_workdir', module)
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(kind='speech2lip', src='a.pth', dataset='data', out='out'):
-    convert.main(['convert'])
+    convert.main()
     assert calls == [('a.pth', 'data', 'out')]
     flags.FLAGS.kind = 'syncnet'
-    assert '--dataset=data: goes with --kind speech2lip only' in _message(convert.main, ['convert'])
+    assert '--dataset=data: goes with --kind speech2lip only' in _message(convert.main)
     flags.FLAGS.kind = None
-    assert 'are needed' in _message(convert.main, ['convert'])
+    assert 'are needed' in _message(convert.main)
 
 
 def test_an_unknown_kind_lists_the_kinds():
-  assert 'one of lpips, syncnet, speech2lip' in fails('convert', '--kind=vgg', '--src=x.pth', '--out=x.npz')
+  assert 'one of <lpips|syncnet|speech2lip>' in fails('convert', '--kind=vgg', '--src=x.pth', '--out=x.npz')
 
 
 def test_files_that_cannot_be_read_are_named_before_torch_is_asked(tmp_path):

@@ -1,5 +1,11 @@
-"""Laying arrays out for pmap over this process's devices: one copy on each, or one slice on each."""
+"""The devices that JAX found: what they are, and laying arrays out for pmap over those of this process."""
 import contextlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +13,58 @@ import jax
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+
+CUDA_13_DRIVER = 580  # the first NVIDIA driver for CUDA 13
+
+
+def _counted(count: int, what: str) -> str:
+  return f'{count} {what}{"" if count == 1 else "s" if not what.endswith("s") else "es"}'
+
+
+def described() -> str:
+  """The processes and devices of this run: '2 processes, 16 × NVIDIA H100', or '1 process, 1 CPU device (2 cores)'."""
+  devices = jax.devices()
+  processes = _counted(jax.process_count(), 'process')
+  if devices[0].platform != 'cpu':
+    return f'{processes}, {len(devices)} × {devices[0].device_kind}'
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  return f'{processes}, {_counted(len(devices), "CPU device")} ({_counted(cores, "core")})'
+
+
+def nvidia_driver(root: str = '/') -> int | None:
+  """The major version of the NVIDIA driver, 0 where there is a card but no telling, or None without one."""
+  version = pathlib.Path(root, 'proc/driver/nvidia/version')
+  if version.is_file() and (found := re.search(r'\b(\d{3,})\.\d+', version.read_text())):
+    return int(found[1])
+  if program := shutil.which('nvidia-smi'):
+    try:
+      told = subprocess.run([program, '--query-gpu=driver_version', '--format=csv,noheader'], capture_output=True, text=True,
+                            timeout=10, check=True).stdout
+      return int(told.split('.')[0])
+    except (OSError, subprocess.SubprocessError, ValueError):
+      pass  # it is installed where there is no card or driver, too
+  return 0 if pathlib.Path(root, 'dev/nvidia0').exists() else None
+
+
+def missing_plugin(root: str = '/') -> str | None:
+  """One line on an accelerator that this machine has and JAX, which runs on the CPU, does not use; None if there is none."""
+  if jax.default_backend() != 'cpu' or 'cpu' in os.environ.get('JAX_PLATFORMS', '').split(','):
+    return None  # the CPU may be asked for
+  driver = nvidia_driver(root)
+  if driver is not None:
+    device, extra = 'an NVIDIA GPU', 'cuda13' if driver >= CUDA_13_DRIVER else 'cuda12'
+  elif pathlib.Path(root, 'dev/accel0').exists() or any(name in os.environ for name in ('TPU_WORKER_ID', 'TPU_ACCELERATOR_TYPE')):
+    device, extra = 'a TPU', 'tpu'
+  else:
+    return None
+  return (f"warning: this machine has {device}, but JAX runs on the CPU: its plugin is missing or of another version; pip install "
+          f"'speech2lip_jax[{extra}]', or in a checkout pip install -e '.[{extra}]'")
+
+
+def announce() -> None:
+  """Says on standard error, in the first process, what this run computes on, and which accelerator lies idle."""
+  if jax.process_index() == 0:
+    print('\n'.join(filter(None, [f'running on {described()}', missing_plugin()])), file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,16 @@
-"""Command-line flags that several verbs share, defined once."""
+"""Command-line flags that several verbs share, defined once; a verb names those it reads by `flags.declare_key_flag`."""
 from absl import flags
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a training run: config, checkpoints, logs, samples.')
-OUT = flags.DEFINE_string('out', None, 'What to write: a subject folder (preprocess), an mp4 (render), a folder (evaluate).')
+WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'The folder that the verb writes into and continues from: checkpoints, logs, samples. '
+    'For render and evaluate: the one that train wrote.')
+OUT = flags.DEFINE_string(
+    'out', None, 'What to write: a subject folder (preprocess), an mp4 (render), a folder (evaluate); convert says its own.')
 VIDEO = flags.DEFINE_multi_string(
     'video', None, 'Video files of one person speaking, with sound: comma-separated, patterns allowed; the flag may repeat. '
     'For evaluate: one video, to be compared with --against.')
 LANDMARKER = flags.DEFINE_string(
-    'landmarker', None,
-    'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy cached or downloaded once.')
+    'landmarker', None, 'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy in the cache folder, '
+    'which preprocess downloads once.')
+SIZE = flags.DEFINE_integer(
+    'size', None, 'Side of the square face frames, pixels: at least 64, a multiple of 4; by default 500, in the demo 256.')

@@ -3,7 +3,13 @@ import importlib
 import importlib.util
 import os
 import pathlib
+import sys
 from typing import Any
+
+from absl import flags
+from ml_collections.config_flags import config_flags
+
+flags.disclaim_key_flags()  # a flag that `define_flag` makes is the calling verb's own
 
 
 def load(name: str) -> Any:
@@ -33,3 +39,22 @@ def find(config: str) -> str:
   if not os.path.isfile(path) and given.stem in names() and str(given.parent) in ('.', 'configs'):
     path = str(folder() / f'{given.stem}.py')
   return path + colon + argument
+
+
+def define_flag(name: str, recipe: str, help_text: str) -> flags.FlagHolder:
+  """Defines `--NAME` (a recipe, the installed one `recipe` by default) and `--NAME.FIELD` for its fields.
+
+  ml_collections reads the fields given on the command line as soon as the flag has a default, while the verb is imported, where a
+  misspelt one is a traceback. The command line is hidden from it here; `cli` gives the default as a value when it parses.
+  """
+  argv, sys.argv = sys.argv, sys.argv[:1]
+  try:
+    return config_flags.DEFINE_config_file(name, find(recipe), help_text)
+  finally:
+    sys.argv = argv
+
+
+def flags_defined() -> dict[str, str]:
+  """The flags that `define_flag` made, with the files of their default recipes."""
+  found = {name: flags.FLAGS[name] for name in flags.FLAGS}
+  return {name: (flag.default_as_str or '').strip("'") for name, flag in found.items() if config_flags.is_config_flag(flag)}

@@ -1,2 +1,48 @@
-"""Video files of one person → a subject folder; `pipeline` is the entry, one stage a file beside it."""
-from speech2lip_jax.preprocess.pipeline import main  # noqa: F401
+"""Makes a subject folder from video files of one person.
+
+    speech2lip preprocess --video talk.mp4 --out subjects/anna
+    speech2lip preprocess --video 'clips/*.mpg' --video more.mov --out subjects/anna --size 256
+
+Finished work is kept under OUT/stages/, so an interrupted run continues and a repeated one does nothing.
+"""
+import os
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from speech2lip_jax.common import usage
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.flags import LANDMARKER, OUT, SIZE, VIDEO
+
+DEFAULT_SIZE = 500
+
+_CANONICAL_SCALE = flags.DEFINE_float(
+    'canonical_scale', 1.0,
+    'Side of the canonical image over --size, 1 ... 3: more keeps finer lips and costs its square in training.')
+_TRACKS = flags.DEFINE_multi_string(
+    'tracks', None,
+    'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
+    'Each holds landmarks [pictures, 478, 3]: x, y, z pixels of every picture of the upright video; NaN: no face.')
+flags.declare_key_flag('video')
+flags.declare_key_flag('out')
+flags.declare_key_flag('size')
+flags.declare_key_flag('landmarker')
+
+
+def main() -> None:
+  """The verb."""
+  if not VIDEO.value:
+    raise InputError('--video is missing; pass --video talk.mp4')
+  if not OUT.value:
+    raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
+  from speech2lip_jax.preprocess.pipeline import preprocess
+  preprocess(_split(VIDEO.value), OUT.value, DEFAULT_SIZE if SIZE.value is None else SIZE.value, LANDMARKER.value,
+             _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
+  name = pathlib.Path(OUT.value).resolve().name
+  print(usage.next_command('train', workdir=f'runs/{name}', **{'config.data.path': OUT.value}))
+
+
+def _split(values: Sequence[str]) -> list[str]:
+  """The comma-separated parts of a flag's values; a file whose name has a comma is one part."""
+  return [part for value in values for part in ([value] if os.path.exists(value) else value.split(',')) if part]

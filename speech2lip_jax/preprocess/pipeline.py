@@ -1,7 +1,4 @@
-"""speech2lip preprocess: video files of one person → a subject folder (`data.schema`).
-
-  speech2lip preprocess --video talk.mp4 --out subjects/anna
-  speech2lip preprocess --video 'clips/*.mpg' --video more.mov --out subjects/anna --size 256
+"""Video files of one person → a subject folder (`data.schema`).
 
 Stages in order: probe, landmarks, clips and crops, frames and sound, tracking, canonical space, lips, meta.json.
 The work lies under OUT/stages/ until the new subject is whole, then its files replace those in OUT. So a subject that is
@@ -22,49 +19,20 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 
 from speech2lip_jax.common import files
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import LANDMARKER, OUT, VIDEO
 from speech2lip_jax.data import schema
 from speech2lip_jax.ops import boxes
+from speech2lip_jax.preprocess import DEFAULT_SIZE
 
 VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
 
-_SIZE = flags.DEFINE_integer('size', 500,
-                             f'Side of the square face frames, pixels: at least {MIN_SIZE}, a multiple of 4.')
-_CANONICAL_SCALE = flags.DEFINE_float(
-    'canonical_scale', 1.0,
-    'Side of the canonical image over --size, 1 ... 3: more keeps finer lips and costs its square in training.')
-_TRACKS = flags.DEFINE_multi_string(
-    'tracks', None,
-    'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
-    'Each holds landmarks [pictures, 478, 3]: x, y, z pixels of every picture of the upright video; NaN: no face.')
-
-
-def main(argv: Sequence[str]) -> None:
-  """Entry of the command line, for `absl.app.run`."""
-  if len(argv) > 1:
-    raise InputError(
-        f'unexpected argument {argv[1]!r}; several videos go into one flag: --video a.mp4,b.mp4, patterns in quotes')
-  if not VIDEO.value:
-    raise InputError('--video is missing; pass --video talk.mp4')
-  if not OUT.value:
-    raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
-  preprocess(_split(VIDEO.value), OUT.value, _SIZE.value, LANDMARKER.value,
-             _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
-
-
-def _split(values: Sequence[str]) -> list[str]:
-  """The comma-separated parts of a flag's values; a file whose name has a comma is one part."""
-  return [part for value in values for part in ([value] if os.path.exists(value) else value.split(',')) if part]
-
 
 def preprocess(patterns: Sequence[str],
                out: os.PathLike | str,
-               size: int = 500,
+               size: int = DEFAULT_SIZE,
                landmarker: str | None = None,
                tracks: Sequence[str] | None = None,
                canonical_scale: float = 1.0) -> schema.SubjectMeta:

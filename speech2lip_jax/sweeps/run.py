@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from speech2lip_jax.report import held_out  # noqa: F401  its --judge is the sweep's too
 from speech2lip_jax.sweeps.launcher import DONE, FAILED, RUNNING, Job, Launcher
 from speech2lip_jax.sweeps.results import Trial, progress, write_results
-from speech2lip_jax.training import loop as training_loop  # noqa: F401  and this one's --config
 
 WAITING, FINISHED = 'waiting', 'finished'
 POLL_S = 0.5

@@ -8,7 +8,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from speech2lip_jax.common.devices import memory_explained, replicate, shard, unreplicate
+from speech2lip_jax.common.devices import announce, memory_explained, replicate, shard, unreplicate
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
@@ -111,6 +111,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """
   num_devices, train, is_main = jax.device_count(), config.train, jax.process_index() == 0
   validate_config(config, num_devices)
+  announce()
   run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
   notes = checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
