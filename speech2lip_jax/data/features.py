@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic, write_text
+from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, centred_windows, mel_windows, subject_mel_windows
 from speech2lip_jax.data.mel import log_mel, mean_spectrum
@@ -211,7 +211,9 @@ class EncoderFeatures(_StepFeatures):
     return self._windows_of(_Track(encoder(mono.astype(np.float32) / 32768), encoder.rate, encoder.first_step), num_frames)
 
   def _load(self) -> SpeechEncoder:
-    self._encoder = self._encoder or SpeechEncoder(self._name)
+    if not self._encoder:
+      with stage('loading the speech encoder'):
+        self._encoder = SpeechEncoder(self._name)
     return self._encoder
 
   def _kept(self, subject: Subject) -> tuple[np.ndarray, dict[str, Any]]:
@@ -246,7 +248,7 @@ class EncoderFeatures(_StepFeatures):
   def _encode(self, subject: Subject) -> tuple[np.ndarray, list[int]]:
     encoder = self._load()
     parts = []
-    for clip in tqdm(subject.meta.clips, desc='speech features', unit='clip', dynamic_ncols=True):
+    for clip in Bar(subject.meta.clips, total=len(subject.meta.clips), title='speech features', unit='clip'):
       parts.append(encoder(subject.sound[clip.start:clip.stop].reshape(-1).astype(np.float32) / 32768))
     return np.concatenate(parts), [len(part) for part in parts]
 

@@ -14,8 +14,8 @@ import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import Subject
 from speech2lip_jax.gamem.depth import cell_pixels, node_weights
 from speech2lip_jax.gamem.module import Gamem
@@ -129,8 +129,7 @@ def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: Subj
   nodes = np.zeros(shape[0] * shape[1])
   outside, tracked = np.asarray(constants.outside_face), np.asarray(constants.depth_tracked)
   terms = jax.jit(functools.partial(_normal_terms, gamem, constants))
-  bar = tqdm(total=len(BLURS) * STEPS_PER_BLUR, desc='head depth', unit='step', disable=not show_progress,
-             dynamic_ncols=True)
+  bar = Bar(total=len(BLURS) * STEPS_PER_BLUR, title='head depth', unit='step', show=show_progress, compiles=True)
   for blur in BLURS:
     soft_frames = [_softened(frame, blur * gamem.geometry.width) for frame in frames]
     rgb_canonical = _softened(np.asarray(constants.rgb_face_canonical), blur * width)

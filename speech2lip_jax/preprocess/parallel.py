@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-import tqdm
+from speech2lip_jax.common.progress import Bar
 
 
 def make_pool(num_workers: int | None = None) -> concurrent.futures.ProcessPoolExecutor:
@@ -45,7 +45,7 @@ def run_all(pool: concurrent.futures.Executor, function: Callable[..., int], cal
   """
   futures = [pool.submit(function, *call) for call in calls]
   try:
-    with tqdm.tqdm(total=total, initial=done, desc=title, unit='frame', dynamic_ncols=True, mininterval=0.5) as bar:
+    with Bar(total=total, initial=done, title=title) as bar:
       for future in concurrent.futures.as_completed(futures):
         bar.update(future.result())
   finally:

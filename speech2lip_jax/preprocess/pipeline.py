@@ -14,7 +14,6 @@ import functools
 import os
 import pathlib
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 
@@ -22,12 +21,14 @@ import numpy as np
 
 from speech2lip_jax.common import files
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.ops import boxes
 from speech2lip_jax.preprocess import DEFAULT_SIZE
 
 VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
+HAVE_BARS = ('landmarks', 'frames', 'lips')  # the stages that count their frames
 
 
 def preprocess(patterns: Sequence[str],
@@ -197,7 +198,8 @@ class _Work:
 
   def _timed(self, name: str, function, *arguments):
     started = time.monotonic()
-    result = function(*arguments)
+    with stage(name, show=name not in HAVE_BARS):
+      result = function(*arguments)
     self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
     return result
 
@@ -248,7 +250,6 @@ class _Work:
       track = tracking.Track(record['poses'], float(record['focal_px']), record['points'], report)
       measured, weight = record['measured'], record['weight']
     else:
-      print(f'tracking: fitting {plan.num_frames} poses', file=sys.stderr)
       measured = quality.measure(frames, plan.landmarks, pool)
       weight = quality.frame_weights(plan.landmarks, plan.is_interpolated, measured[:, 0], lengths)
       track = tracking.fit(plan.landmarks, plan.is_interpolated, lengths, self.size, frame_weight=weight)
@@ -288,8 +289,6 @@ class _Work:
   def _write_lips(self, track, canonical_frame: int, box: boxes.LipBox) -> None:
     from concurrent import futures
 
-    import tqdm
-
     from speech2lip_jax.preprocess import projection
     frames = np.load(self.new / 'frames.npy', mmap_mode='r')
     depth = np.load(self.new / 'depth_canonical.npy')
@@ -299,8 +298,7 @@ class _Work:
     read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
-      for n, image in enumerate(
-          tqdm.tqdm(results, 'lips', len(frames), unit='frame', dynamic_ncols=True, mininterval=0.5)):
+      for n, image in enumerate(Bar(results, total=len(frames), title='lips')):
         lips[n] = image
     lips.flush()
 

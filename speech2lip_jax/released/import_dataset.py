@@ -30,10 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 from scipy.io import wavfile
-from tqdm import tqdm
 
 from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.mel import log_mel
 from speech2lip_jax.gamem.learn_depth import varied_frames
@@ -232,7 +232,7 @@ def _canonical_depth(source: Source, depth_learned: np.ndarray | None, coords, p
   if coords:
     ids = np.array(sorted(coords))
     ids = np.sort(ids[varied_frames(poses[ids], NUM_DEPTH_FRAMES)])
-    read = (pixels(_read_grid(coords[frame], size), *size) for frame in tqdm(ids.tolist(), desc='depth', unit='frame'))
+    read = (pixels(_read_grid(coords[frame], size), *size) for frame in Bar(ids.tolist(), total=len(ids), title='depth'))
     depth, _ = coords_depth.depth_from_coords(read, poses[ids], focal_px, distance)
     if (depth > 0).mean() > 0.01:
       return depth, coords_depth.largest_part(depth > 0) & (depth > 0), f'coords of {len(ids)} frames'
@@ -264,7 +264,7 @@ def _find_landmarks(frames: np.ndarray) -> tuple[np.ndarray, str]:
   if not model:
     return found, 'unknown: no landmark model at hand'
   with landmarks.Detector(model) as detector:
-    for i, frame in enumerate(tqdm(frames, desc='landmarks', unit='frame')):
+    for i, frame in enumerate(Bar(frames, total=len(frames), title='landmarks')):
       faces = detector.faces(np.ascontiguousarray(frame))
       if len(faces):
         found[i] = landmarks.to_pixels(faces[0], frame.shape[1], frame.shape[0])[:, :2]
@@ -327,7 +327,7 @@ def write_subject(source: Source, folder: pathlib.Path, num_channels: int, depth
   observed = jax.jit(lambda pose: observed_points(lip_points, jnp.asarray(depth), pose, focal_px))
 
   def pictures():
-    for path in tqdm(paths, desc='frames', unit='frame'):
+    for path in Bar(paths, total=num_frames, title='frames'):
       picture = _read_picture(path)
       if picture.shape[:2] != size:
         raise InputError(f'{path}: is {picture.shape[:2]}, the first picture {size}; all must be of one size')

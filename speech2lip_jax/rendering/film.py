@@ -3,9 +3,9 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from speech2lip_jax.common import media
+from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
 from speech2lip_jax.rendering import pose, silence
@@ -51,7 +51,8 @@ def render_audio(trained: Trained, speech: Speech, out: str, clip_name: str | No
   """
   count = max(1, round(speech.sound.shape[1] / speech.rate * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
-  mouths = trained.sound_mouths(speech.mono, count, features_file)
+  with stage('audio embeddings'):
+    mouths = trained.sound_mouths(speech.mono, count, features_file)
   write_video(trained, frame_ids, mouths, out, speech.sound, speech.rate, wanted)
   return count
 
@@ -60,7 +61,9 @@ def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None)
   """Writes the held-out frames with their own sound, the head at the wanted poses; returns their number."""
   frame_ids = trained.split.test
   sound = trained.subject.sound[frame_ids].reshape(1, -1)
-  write_video(trained, frame_ids, trained.subject_mouths(frame_ids), out, sound, schema.SAMPLE_RATE, wanted)
+  with stage('audio embeddings'):
+    mouths = trained.subject_mouths(frame_ids)
+  write_video(trained, frame_ids, mouths, out, sound, schema.SAMPLE_RATE, wanted)
   return len(frame_ids)
 
 
@@ -76,5 +79,5 @@ def write_video(trained: Trained, frame_ids: np.ndarray, mouths: silence.Mouths,
       logging.warning(warning)
     predictions = trained.predictor.from_mouths_at_poses(frame_ids, mouths, targets)
   with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate) as writer:
-    for prediction in tqdm(predictions, total=len(frame_ids), unit='frame', dynamic_ncols=True):
+    for prediction in Bar(predictions, total=len(frame_ids), compiles=True):
       writer.write(prediction.rgb_face)

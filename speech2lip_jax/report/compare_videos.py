@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.mel import log_mel
 from speech2lip_jax.metrics.names import METRICS, SYNC_METRICS
@@ -59,7 +59,7 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   expert = _open_judge(judge) if judge else None
   num_frames = round(min(info.duration_s * info.fps for info in (our_info, true_info)))
   album = Album(chosen_rows(num_frames))
-  with Scorer(landmarker, lpips) as scorer, tqdm(total=num_frames, unit='frame', dynamic_ncols=True) as bar:
+  with Scorer(landmarker, lpips) as scorer, Bar(total=num_frames, compiles=True) as bar:
     ours, truth = scorer.run_with_truth(frame_pairs(our_info, true_info, bar), album.keep)
   fps, num_frames = true_info.fps, len(ours.values['psnr_img'])
   sides = {'truth': Side(true_info, truth, _sound(true_info)), 'model': Side(our_info, ours, _sound(our_info))}
@@ -108,7 +108,7 @@ def _check_lengths(ours: video.VideoInfo, true: video.VideoInfo, num_ours: int, 
                      f'{MAX_LEFT_OUT}: cut the longer one, for example: ffmpeg -i {longer[1]} -frames:v {shorter[0]} …')
 
 
-def frame_pairs(ours: video.VideoInfo, true: video.VideoInfo, bar: tqdm) -> Iterator[Pair]:
+def frame_pairs(ours: video.VideoInfo, true: video.VideoInfo, bar: Bar) -> Iterator[Pair]:
   """Yields the frames of both together, as long as both last.
 
   Raises:

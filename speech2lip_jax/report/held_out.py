@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import evenly_spaced, mean_lips, runs_of, subject_mel_windows
 from speech2lip_jax.metrics.names import LANDMARK_METRICS, METRICS, SYNC_METRICS
@@ -81,7 +81,8 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
   """
   test, frames = trained.split.test, trained.subject.frames
   columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
-  everything = {name: make for name, make in candidates(trained).items() if baselines or name == 'model'}
+  with stage('audio embeddings'):
+    everything = {name: make for name, make in candidates(trained).items() if baselines or name == 'model'}
   scores: dict[str, Scores] = {}
   sync: dict[str, dict[str, float]] = {}
   strips: dict[str, list[np.ndarray]] = {}
@@ -97,9 +98,10 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
       bar.update()
       yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window)
 
-  with tqdm(total=len(everything) * len(test), unit='frame', dynamic_ncols=True) as bar:
+  with Bar(total=len(everything) * len(test), title='model', compiles=True) as bar:
     for name, predictions in everything.items():
-      bar.set_description(name)
+      bar.set_description(name, refresh=False)
+      bar.compiling()
       views: dict[str, list[np.ndarray]] = {'truth': [], name: []} if name == 'model' else {name: []}
       if name == 'model':
         scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), album.keep)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.common.figures import new_figure, plain, write_png
 from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.progress import stage
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
 from speech2lip_jax.metrics import sync
 from speech2lip_jax.sync.expert import Expert, save_expert
@@ -84,7 +85,8 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
     pairs = [(part_of(subject, split.train, config.data.part), split.test)]
   experts = [(train_expert(subject, ids, config), held) for ids, held in pairs]
   seconds = time.perf_counter() - started
-  scores, offsets, off = judge(experts, subject)
+  with stage('judging held-out frames'):
+    scores, offsets, off = judge(experts, subject)
   text = describe(scores, off)
   workdir.mkdir(parents=True, exist_ok=True)
   write_text(workdir / 'scores.json', json.dumps(scores | {'train_s': round(seconds, 1)}, indent=1) + '\n')

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, subject_mel_windows
 from speech2lip_jax.sync import lattice as lattice_module
@@ -121,10 +121,11 @@ def train_expert(subject: Subject, frame_ids: np.ndarray, config: ConfigDict, sh
     return optax.apply_updates(params, updates), opt_state, loss
 
   lattice = lattice_module.lattice_size(lip_size, stride)
-  params = expert.model.init(jax.random.key(config.seed), jnp.zeros((1, schema.SYNC_FRAMES, *lattice)),
-                             jnp.zeros((1, schema.SYNC_MEL_STEPS, schema.NUM_MEL_BANDS)))['params']
-  opt_state = optimizer.init(params)
-  bar = tqdm(range(train.num_steps), unit='step', dynamic_ncols=True, disable=not show_progress)
+  with stage('building the expert', show=show_progress):
+    params = expert.model.init(jax.random.key(config.seed), jnp.zeros((1, schema.SYNC_FRAMES, *lattice)),
+                               jnp.zeros((1, schema.SYNC_MEL_STEPS, schema.NUM_MEL_BANDS)))['params']
+    opt_state = optimizer.init(params)
+  bar = Bar(range(train.num_steps), total=train.num_steps, unit='step', show=show_progress, compiles=True)
   for step in bar:
     params, opt_state, loss = step_fn(params, opt_state, *batches.batch(step), step)
     if (step + 1) % train.log_every == 0:

@@ -18,6 +18,7 @@ import numpy as np
 from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import rigid
 from speech2lip_jax.synthetic import speech
@@ -148,14 +149,13 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
   Raises:
     InputError: a value is out of range.
   """
-  from tqdm import tqdm
   path = pathlib.Path(path)
   if path.suffix != '.mp4':
     raise InputError(f'{path}: must end in .mp4')
   subject = Subject(size, round(seconds * schema.FPS), seed, motion)
   truth = subject.truth()
   with media.Mp4Writer(path, size, size, schema.FPS, subject.speech.sound[None], schema.SAMPLE_RATE, quality) as writer:
-    for rgb in tqdm(_pictures(subject), total=subject.num_frames, unit='frame', disable=not progress, dynamic_ncols=True):
+    for rgb in Bar(_pictures(subject), total=subject.num_frames, show=progress):
       writer.write(rgb)
   with open_atomic(path.with_suffix('.npz')) as file:
     np.savez_compressed(file, **truth)

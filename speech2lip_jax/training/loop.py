@@ -1,4 +1,6 @@
 """The training loop: from the newest checkpoint in a workdir to the last step."""
+import contextlib
+import pathlib
 import sys
 import time
 
@@ -6,10 +8,11 @@ import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from speech2lip_jax.common.devices import announce, memory_explained, replicate, shard, unreplicate
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import lock
+from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
 from speech2lip_jax.gamem import learn_depth
@@ -103,25 +106,53 @@ def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: train_state.Trai
   return state, 0, values | {'metric/num_parameters': sum(x.size for x in jax.tree.leaves(networks))}
 
 
+class _WarmSteps:
+  """Times steps; those that compile and what lies between them, such as a validation, are left out by `restart`."""
+
+  def __init__(self, step: int):
+    self.restart(step)
+
+  def restart(self, step: int) -> None:
+    """`step` steps are done now."""
+    self._since, self._step = time.perf_counter(), step
+
+  def times(self, step: int, num_steps: int) -> dict[str, float]:
+    """Seconds a step since the last call and seconds left, by log name; empty where every step since then compiled."""
+    count, seconds = step - self._step, time.perf_counter() - self._since
+    self.restart(step)
+    return {'time/step_s': seconds / count, 'time/eta_s': seconds / count * (num_steps - step)} if count else {}
+
+
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir.
 
   Raises:
-    InputError: the config, the subject folder or the workdir does not fit, or the loss is not finite.
+    InputError: the config, the subject folder or the workdir does not fit, another process trains there, or the loss is not
+      finite.
   """
-  num_devices, train, is_main = jax.device_count(), config.train, jax.process_index() == 0
-  validate_config(config, num_devices)
+  is_main = jax.process_index() == 0
+  validate_config(config, jax.device_count())
   announce()
-  run = open_run(config, axis_name=train_step.AXIS)
+  with stage('opening the subject', show=is_main):
+    run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
-  notes = checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
-  if is_main:
-    for line in notes:
+  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  with lock(pathlib.Path(workdir), 'training') if is_main else contextlib.nullcontext():
+    notes = checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
+    for line in notes if is_main else []:
       print(line, file=sys.stderr)
+    _train(run, workdir)
+
+
+def _train(run: Run, workdir: str) -> None:
+  """`train_and_evaluate` in a workdir that is this run's."""
+  config, train = run.config, run.config.train
+  num_devices, is_main = jax.device_count(), jax.process_index() == 0
 
   # ---- model, state
-  optimizer, schedule = train_state.make_optimizer(train)
-  state = train_state.create_state(run.model, optimizer, run.constants, config, run.features.num_channels)
+  with stage('building the model', show=is_main):
+    optimizer, schedule = train_state.make_optimizer(train)
+    state = train_state.create_state(run.model, optimizer, run.constants, config, run.features.num_channels)
   frozen, sampler = open_frozen(run, workdir)
   batches = TrainBatches(run.subject, run.split.train, seed=config.seed, batch_size=train.batch_size,
                          blend_every=train.blend_every, sync=sampler,
@@ -144,34 +175,38 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
       phase = train_step.phase_of_step(step, config)
       return shard(batches.batch(step, with_frames=phase.blend, with_sync=phase.sync))
 
-    bar = tqdm(total=train.num_steps, initial=first_step, unit='step', disable=not is_main, dynamic_ncols=True)
-    logged_at, logged_step = time.perf_counter(), first_step
+    bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main, compiles=first_step < train.num_steps)
+    timer, compiled, validated = _WarmSteps(first_step), set(), False
     for step, batch in zip(range(first_step, train.num_steps),
                            prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
+      done, phase = step + 1, train_step.phase_of_step(step, config)
+      if phase not in compiled:
+        bar.compiling()
       state, metrics = take_step(state, batch, resident, device_constants, frozen)
-      done = step + 1
+      if phase not in compiled:
+        compiled.add(phase)
+        jax.block_until_ready(metrics)
+        timer.restart(done)
       bar.update()
       if done % train.log_every == 0 or done == train.num_steps:
         values = unreplicate(metrics)
         if not np.isfinite(values['loss/total']):
           raise InputError(f'{workdir}: the loss is {values["loss/total"]} at step {done}; give a config.train.learning_rate below '
                            f'{train.learning_rate:g}: the same command then goes on from the last checkpoint')
-        now = time.perf_counter()
-        seconds = (now - logged_at) / (done - logged_step)
-        logged_at, logged_step = now, done
+        times = timer.times(done, train.num_steps)
         if summary:
-          summary.scalars(done, values | {'metric/learning_rate': schedule(step), 'time/step_s': seconds,
-                                          'time/eta_s': seconds * (train.num_steps - done)})
+          summary.scalars(done, values | {'metric/learning_rate': schedule(step)} | times)
           bar.set_postfix(loss=f'{values["loss/total"]:.5f}')
       if done % train.eval_every == 0 or done == train.num_steps:
         host_state = unreplicate(state)
-        score = validation.psnr_lip(host_state)
+        with stage('first validation', show=is_main and not validated):
+          score, validated = validation.psnr_lip(host_state), True
         if summary:
           summary.scalars(done, {'metric/psnr_lip_val': score})
           summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
-        checkpoints.save(host_state, score, train_step.phase_of_step(step, config).rank)
-        logged_at, logged_step = time.perf_counter(), done
+        checkpoints.save(host_state, score, phase.rank)
+        timer.restart(done)
     bar.close()
     if summary:
       summary.close()
