@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import xml.etree.ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import ablation, smoke
 from speech2lip_jax.sweeps import hyper
+from speech2lip_jax.sweeps import launcher as launcher_module
 from speech2lip_jax.sweeps import results as sweep_results
 from speech2lip_jax.sweeps import run as sweep_run
 from speech2lip_jax.sweeps import trials as trials_module
@@ -201,6 +203,18 @@ def test_no_more_trials_run_at_once_than_wanted(trials, tmp_path, monkeypatch):
   states = dict.fromkeys((trial.name for trial in trials), sweep_run.WAITING)
   sweep_run.run(jobs_of(trials, lambda trial: 'sleep 0.1'), states, Counting(2), 2, lambda name: None)
   assert running[0] == 0 and max(running) == 1 and set(states.values()) == {sweep_run.FINISHED}
+
+
+def test_on_windows_jobs_are_asked_by_a_break_and_killed_as_a_tree(monkeypatch):
+  sent, ran = [], []
+  process = types.SimpleNamespace(pid=7, send_signal=sent.append)
+  monkeypatch.setattr(launcher_module, 'sys', types.SimpleNamespace(platform='win32'))
+  monkeypatch.setattr(signal, 'CTRL_BREAK_EVENT', 1, raising=False)
+  monkeypatch.setattr(subprocess, 'run', lambda words, **_: ran.append(words))
+  monkeypatch.delattr(os, 'killpg')  # it is not there
+  launcher_module._end_group(process, at_once=False)
+  launcher_module._end_group(process, at_once=True)
+  assert (sent, ran) == ([1], [['taskkill', '/F', '/T', '/PID', '7']])
 
 
 def test_ctrl_c_ends_the_trials_first(trials, tmp_path):

@@ -3,6 +3,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 from typing import Any, NamedTuple, Protocol
 
 RUNNING, DONE, FAILED = 'running', 'done', 'failed'
@@ -52,7 +53,8 @@ class LocalLauncher:
         os.sched_setaffinity(0, self._shares[share])  # children have their parent's, from their first instruction on
       try:
         process = subprocess.Popen(job.command, shell=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True)
+                                   start_new_session=True,  # and on Windows:
+                                   creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
       finally:
         if self._cpus:
           os.sched_setaffinity(0, self._cpus)
@@ -70,20 +72,27 @@ class LocalLauncher:
   def cancel(self, handles: list[_Process]) -> None:
     """Ends the jobs' process groups, and kills what is left after GRACE_S; SIGINT would pass by a sweep begun with `&`."""
     for handle in handles:
-      _signal_group(handle.process, signal.SIGTERM)
+      _end_group(handle.process, at_once=False)
     for handle in handles:
       try:
         handle.process.wait(GRACE_S)
       except subprocess.TimeoutExpired:
         pass
-      _signal_group(handle.process, signal.SIGKILL)
+      _end_group(handle.process, at_once=True)
       handle.process.wait()
       self.poll(handle)
 
 
-def _signal_group(process: subprocess.Popen, number: int) -> None:
+def _end_group(process: subprocess.Popen, at_once: bool) -> None:
+  """Asks a job's processes to end, or kills them."""
+  if sys.platform == 'win32':
+    if at_once:
+      subprocess.run(['taskkill', '/F', '/T', '/PID', str(process.pid)], capture_output=True, check=False)
+    else:
+      process.send_signal(signal.CTRL_BREAK_EVENT)
+    return
   try:
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
   except ProcessLookupError:
     pass  # it has ended
 

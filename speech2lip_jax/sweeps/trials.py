@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shlex
+import subprocess
 import sys
 from typing import Any
 
@@ -85,4 +86,5 @@ def commands(trial: Trial, config_file: str, given: dict[str, Any], judge: str |
 
 def shell(argvs: list[list[str]]) -> str:
   """The commands as one line for a shell, each after the one before it has succeeded."""
-  return ' && '.join(shlex.join(argv) for argv in argvs)
+  join = subprocess.list2cmdline if sys.platform == 'win32' else shlex.join
+  return ' && '.join(join(argv) for argv in argvs)
