@@ -95,7 +95,7 @@ def get_config() -> ConfigDict:
   config.train.blend_start_step = num_steps * 10 // 11  # step; from here on every blend_every-th frame is also blended
   config.train.blend_every = 16  # frames
   config.train.learning_rate = 2e-3  # peak of a warm-up and cosine schedule that ends at 0
-  config.train.warmup_steps = 100
+  config.train.warmup_steps = 100  # steps until the learning rate is at its peak
   config.train.weight_decay = 1e-4  # decoupled (AdamW)
   config.train.clip_norm = 1.0  # largest global norm of the gradient
   config.train.ema_decay = 0.998  # moving average of the weights that is evaluated and rendered

@@ -24,11 +24,11 @@ def get_config() -> ConfigDict:
   config.expert.mel_gain_std = 0.3  # of a constant added to a run's mel in training
 
   config.train = ConfigDict()
-  config.train.num_steps = 400
+  config.train.num_steps = 400  # steps in all; the schedule ends there
   config.train.num_runs = 12  # runs of consecutive frames a step, from different clips or times
   config.train.run_frames = 30  # frames of a run
   config.train.learning_rate = 2e-3  # peak of a warm-up and cosine schedule that ends at 0
-  config.train.warmup_steps = 40
+  config.train.warmup_steps = 40  # steps until the learning rate is at its peak
   config.train.weight_decay = 1e-2  # decoupled (AdamW)
   config.train.log_every = 20  # steps
 

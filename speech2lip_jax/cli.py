@@ -129,8 +129,8 @@ def load_verb(verb: str) -> types.ModuleType:
 def overview() -> str:
   """What `speech2lip --help` prints."""
   lines = ['usage: speech2lip VERB [flags]', *(f'  {verb:<11} {what}' for verb, what in VERBS.items()),
-           "speech2lip VERB --help lists a verb's flags; speech2lip --version; speech2lip completion "
-           f'{"|".join(completion.SHELLS)} prints what completes verbs and flags in that shell.']
+           "speech2lip VERB --help lists a verb's flags, speech2lip --version the versions;",
+           f'speech2lip completion {"|".join(completion.SHELLS)} prints what completes verbs and flags in that shell.']
   return '\n'.join(lines)
 
 
