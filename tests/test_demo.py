@@ -1,4 +1,5 @@
 """The demo and the notebook's demo part, tiny: every step, going on where it was, and mistakes answered in one line."""
+import ast
 import json
 import os
 import pathlib
@@ -76,6 +77,15 @@ def test_the_notebook_is_stored_without_outputs_and_all_its_cells_are_python():
   for cell in cells():
     assert cell['outputs'] == [] and cell['execution_count'] is None
     compile(''.join(cell['source']), str(NOTEBOOK), 'exec')
+
+
+def test_whatever_the_notebook_imports_of_the_package_is_there():
+  trees = [ast.parse(''.join(cell['source'])) for cell in cells()]
+  ours = [node for tree in trees for node in ast.walk(tree)
+          if isinstance(node, ast.ImportFrom) and node.module.startswith('speech2lip_jax')]
+  assert len(ours) >= 5
+  for node in ours:
+    exec(compile(ast.Module([node], []), str(NOTEBOOK), 'exec'), {})
 
 
 def test_mistakes_are_one_line(tmp_path):
