@@ -1,4 +1,4 @@
-"""The default recipe: Speech2Lip [ICCV 2023] with the better ways that measured better (README, "Results").
+"""The default recipe: Speech2Lip [ICCV 2023] with the better ways that measured better (docs/results.md).
 
     speech2lip train --config configs/default.py --workdir RUN --config.data.path=SUBJECT
 """

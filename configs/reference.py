@@ -4,7 +4,7 @@
         --config.train.batch_size=NUMBER_OF_DEVICES
 
 What it reproduces depends on who reads it.
-- `speech2lip_jax/reference.py` takes the program's whole step from it, every term and slip, `config.reference` included; the
+- `speech2lip_jax/released/step.py` takes the program's whole step from it, every term and slip, `config.reference` included; the
   tests hold its losses, gradients and batch statistics against the program's own.
 - `speech2lip train` takes the networks, the optimiser's numbers and the sampling: width 256, a time input, no mean lips, four
   shifted evaluations, Blend-Net predicting the picture, lips and frame from the first step on, one frame a device, no
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
   config.train.log_every = 100
   config.train.eval_every = 5000
 
-  config.reference = ConfigDict()  # read by speech2lip_jax/reference.py alone
+  config.reference = ConfigDict()  # read by speech2lip_jax/released/step.py alone
   config.reference.learning_rate = 1e-4  # of Adam, constant
   config.reference.paste_offset_px = 0  # −1 for all but three subjects: lips go one pixel up and left of their place
   config.reference.expand_divisor = 5  # the lip box grows by its width over this at top, left and right, twice that below

@@ -213,7 +213,7 @@ def test_without_torch_the_remedy_is_told(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)
   path = tmp_path / 'weights.pth'
   path.write_bytes(b'\x80\x02}.')
-  assert "pip install 'speech2lip_jax[convert]'" in _message(torch_file.load_checkpoint, path)
+  assert "pip install -e '.[convert]'" in _message(torch_file.load_checkpoint, path)
 
 
 def test_loading_names_what_is_wrong_with_converted_weights(tmp_path):

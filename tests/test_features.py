@@ -323,5 +323,5 @@ def test_without_transformers_the_command_to_install_it_is_told(tmp_path, subjec
   (tmp_path / 'config.json').write_text('{}')
   (tmp_path / 'model.safetensors').write_bytes(b'')
   monkeypatch.setattr(speech_encoder.importlib.util, 'find_spec', lambda name: None)
-  with pytest.raises(InputError, match=r"pip install 'speech2lip_jax\[speech\]'"):
+  with pytest.raises(InputError, match=r"pip install -e '\.\[speech\]'"):
     features.open_features(subject, audio_config(f'hf:{tmp_path}'))

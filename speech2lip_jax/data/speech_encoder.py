@@ -77,7 +77,8 @@ class SpeechEncoder:
       InputError: transformers or torch is not installed, no such encoder, or it is of an unknown family or incomplete.
     """
     if any(importlib.util.find_spec(module) is None for module in ('torch', 'transformers')):
-      raise InputError(f"config.audio.features='hf:{name}': needs transformers and torch; pip install 'speech2lip_jax[speech]'")
+      raise InputError(f"config.audio.features='hf:{name}': needs transformers and torch; in a checkout: "
+                       "pip install -e '.[speech]', elsewhere: pip install torch transformers")
     import torch
     import transformers
     transformers.utils.logging.set_verbosity_error()

@@ -42,7 +42,8 @@ def load_checkpoint(path: os.PathLike | str) -> Any:
   try:
     import torch  # Heavy, and needed by conversion only.
   except ImportError as error:
-    raise InputError(f"{path}: torch is needed to read it; pip install 'speech2lip_jax[convert]'") from error
+    raise InputError(f"{path}: torch is needed to read it; in a checkout: pip install -e '.[convert]', "
+                     'elsewhere: pip install torch') from error
   try:
     with warnings.catch_warnings(action='ignore'):  # of the pickle's protocol: told as an error or of no matter
       return torch.load(path, map_location='cpu', weights_only=True)
