@@ -46,9 +46,9 @@ def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
   """Writes nested dicts of arrays; the file appears under its name only when complete."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  flat = traverse_util.flatten_dict(tree, sep='/')
+  arrays: dict[str, Any] = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(tree, sep='/').items()}
   with open_atomic(path) as file:
-    np.savez(file, **{name: np.asarray(value) for name, value in flat.items()})
+    np.savez(file, **arrays)
 
 
 def load_tree(path: os.PathLike | str, remedy: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def paste_windows(rgb_face_observed: jax.Array, windows: jax.Array, origin: jax.
   return jax.vmap(paste)(rgb_face_observed, windows, origin)
 
 
-def lip_mask(coords_canonical: jax.Array, lip_size: tuple[int, int], lip_box_top_left: jax.Array, feather_px: float
+def lip_mask(coords_canonical: jax.Array, lip_size: tuple[int, int], lip_box_top_left: tuple[int, int], feather_px: float
              ) -> jax.Array:
   """Blending weight [...] of canonical points: 1 well inside the lip box, smoothly 0 at its rim and beyond.
 

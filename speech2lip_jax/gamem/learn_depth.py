@@ -48,7 +48,7 @@ def _residual(gamem: Gamem, constants: SubjectConstants, rgb_canonical, depth, f
   """Frame warped to canonical, in the canonical picture's brightness, minus it: [sH, sW, 3], and its weight [sH, sW]."""
   geometry = gamem.geometry
   coords, z = gamem.o2c(depth, pose)
-  by_x, by_y = (jnp.gradient(coords, axis=axis) * geometry.canonical_scale for axis in (1, 0))
+  by_y, by_x = jnp.stack(jnp.gradient(coords, axis=(0, 1))) * geometry.canonical_scale
   facing = by_x[..., 0] * by_y[..., 1] - by_x[..., 1] * by_y[..., 0]
   inside = jnp.all((coords >= 0) & (coords <= jnp.array([geometry.width - 1, geometry.height - 1])), axis=-1)
   seen = constants.mask_head_only * inside * (facing > MIN_FACING) * (z > 0)

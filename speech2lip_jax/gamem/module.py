@@ -102,6 +102,6 @@ class Gamem(nn.Module):
   def merge(self, lips: jax.Array, windows: MouthWindows) -> Composition:
     """Lips [B, wh, ww, 3], one colour for each pixel of the windows, put into them."""
     box = self.geometry.lip_box
-    merged = jax.vmap(lambda *values: compose.merge_lips(*values, box, self.feather * box.width))(
-        lips, windows.observed, windows.coords)
+    merge = lambda lips, observed, coords: compose.merge_lips(lips, observed, coords, box, self.feather * box.width)
+    merged = jax.vmap(merge)(lips, windows.observed, windows.coords)
     return Composition(windows.origin, windows.observed, merged, compose.mouth_region(windows.coords, box))

@@ -2,6 +2,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from scipy import ndimage
@@ -47,9 +48,9 @@ def _lip_extent_observed(subject: Subject) -> np.ndarray:
   meta, box = subject.meta, subject.meta.lip_box
   xs, ys = np.meshgrid(np.linspace(box.left, box.left + box.width - 1, 5).round().astype(int),
                        np.linspace(box.top, box.top + box.height - 1, 5).round().astype(int))
-  points = np.stack([xs.ravel(), ys.ravel()], -1).astype(np.float32)
-  project = lambda pose: mapping.observed_points(points, subject.depth_canonical, pose, meta.focal_px,
-                                             meta.canonical_scale)
+  points = jnp.stack([xs.ravel(), ys.ravel()], -1).astype(jnp.float32)
+  depth = jnp.asarray(subject.depth_canonical)
+  project = lambda pose: mapping.observed_points(points, depth, pose, meta.focal_px, meta.canonical_scale)
   pixels = np.asarray(jax.jit(jax.vmap(project))(subject.observed_from_canonical))
   extent = pixels.max(1) - pixels.min(1)
   return extent.max(0)[::-1]
@@ -76,10 +77,10 @@ def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstan
   rim = 0.05 * meta.canonical_size[1]
   outside_face = np.clip(ndimage.distance_transform_edt(~mask_face) / rim, 0, 1)
   # The canonical frame seen at its own pose: O2C is then the enlargement alone.
-  rgb_face_canonical = np.asarray(sampling.sample_image(frame, coords, 'bicubic', 'border')).clip(0, 1)
+  rgb_face_canonical = sampling.sample_image(jnp.asarray(frame), jnp.asarray(coords), 'bicubic', 'border').clip(0, 1)
   return SubjectConstants(
-      depth_tracked=np.asarray(subject.depth_canonical, np.float32),
-      outside_face=outside_face.astype(np.float32),
-      mask_head_only=(mask_head & ~mask_face).astype(np.float32),
+      depth_tracked=jnp.asarray(subject.depth_canonical, jnp.float32),
+      outside_face=jnp.asarray(outside_face, jnp.float32),
+      mask_head_only=jnp.asarray(mask_head & ~mask_face, jnp.float32),
       rgb_face_canonical=rgb_face_canonical,
-      rgb_lip_mean=mean_lips(subject, train_ids))
+      rgb_lip_mean=jnp.asarray(mean_lips(subject, train_ids)))

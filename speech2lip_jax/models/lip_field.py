@@ -55,6 +55,7 @@ class LipField(nn.Module):
     place = encoding.encode_position(coords)
     inputs = {'audio': audio}
     if self.use_time:
+      assert frame_index is not None
       inputs['time'] = encoding.encode_time(frame_index)
 
     def project_inputs(suffix, layer_kernel):
@@ -100,6 +101,7 @@ class ProductLipField(nn.Module):
       g = nn.gelu(nn.Dense(self.width, name=f'place_{i}')(g))
     g = nn.Dense(3 * self.rank, name='place_out')(g).reshape(*g.shape[:-1], 3, self.rank)
     if self.use_time:
+      assert frame_index is not None
       audio = jnp.concatenate([audio, encoding.encode_time(frame_index)], -1)
     h = nn.gelu(nn.Dense(2 * self.width, name='speech_0')(audio))
     h = nn.Dense(self.rank, kernel_init=nn.initializers.normal(0.01), name='speech_out')(h)

@@ -11,12 +11,12 @@ MIN_DEPTH = 1e-3  # Head units; a nearer point counts as this far, so that proje
 MAX_DEPTH = 1e6  # Head units; keeps inf − inf out of the transforms.
 
 
-def principal_point(height: int, width: int) -> tuple[float, float]:
+def principal_point(height: float, width: float) -> tuple[float, float]:
   """The image centre (x, y), pixels."""
   return (width - 1) / 2, (height - 1) / 2
 
 
-def intrinsics(focal: jax.Array | float, height: int, width: int) -> jax.Array:
+def intrinsics(focal: jax.Array | float, height: float, width: float) -> jax.Array:
   """Camera matrix K [3, 3] float32: focal and principal point in pixels."""
   x, y = principal_point(height, width)
   focal = jnp.asarray(focal, jnp.float32)
@@ -45,7 +45,7 @@ def transform_points(transform: jax.Array, points: jax.Array) -> jax.Array:
   return x * rotation[:, 0] + y * rotation[:, 1] + z * rotation[:, 2] + translation
 
 
-def unproject(pixels: jax.Array, depth: jax.Array, focal: jax.Array | float, height: int, width: int) -> jax.Array:
+def unproject(pixels: jax.Array, depth: jax.Array, focal: jax.Array | float, height: float, width: float) -> jax.Array:
   """D · K⁻¹ · p (right side of Eq. 4).
 
   Args:
@@ -61,7 +61,7 @@ def unproject(pixels: jax.Array, depth: jax.Array, focal: jax.Array | float, hei
   return jnp.concatenate([(pixels - centre) / focal * depth, depth], axis=-1)
 
 
-def project(points: jax.Array, focal: jax.Array | float, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+def project(points: jax.Array, focal: jax.Array | float, height: float, width: float) -> tuple[jax.Array, jax.Array]:
   """K · P divided by depth (left side of Eq. 4).
 
   Args:

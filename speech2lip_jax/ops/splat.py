@@ -145,7 +145,7 @@ def surface_coords(pixels: jax.Array, z: jax.Array, is_valid: jax.Array, sample:
   return coords, own_met | near_met | fallback
 
 
-def is_visible(pixels: jax.Array, z: jax.Array, z_nearest: jax.Array, tolerance: float) -> jax.Array:
+def is_visible(pixels: jax.Array, z: jax.Array, z_nearest: jax.Array, tolerance: jax.Array | float) -> jax.Array:
   """Whether points are seen in a picture or hidden behind something nearer. [...] bool; outside the picture: seen.
 
   Args:

@@ -42,9 +42,9 @@ class Motion(NamedTuple):
 
   turn: rotation vector, radians. centre, shift: head units.
   """
-  turn: np.ndarray
-  centre: np.ndarray
-  shift: np.ndarray
+  turn: jax.Array
+  centre: jax.Array
+  shift: jax.Array
 
 
 class HeadLayer(NamedTuple):
@@ -54,13 +54,13 @@ class HeadLayer(NamedTuple):
   where it never is. covers: 1 where the head may hide the background. centre: [3] what the head turns about, canonical
   camera. deepest, tolerance: scalars, see `canonical_points` and `splat.is_visible`.
   """
-  weight: np.ndarray
-  sure: np.ndarray
-  may: np.ndarray
-  covers: np.ndarray
-  centre: np.ndarray
-  deepest: np.ndarray
-  tolerance: np.ndarray
+  weight: jax.Array
+  sure: jax.Array
+  may: jax.Array
+  covers: jax.Array
+  centre: jax.Array
+  deepest: jax.Array
+  tolerance: jax.Array
 
 
 def motions(observed_from_canonical: np.ndarray, target_from_canonical: np.ndarray, centre: np.ndarray) -> Motion:
@@ -68,7 +68,7 @@ def motions(observed_from_canonical: np.ndarray, target_from_canonical: np.ndarr
   poses, targets = (np.asarray(x, np.float64) for x in (observed_from_canonical, target_from_canonical))
   turn = Rotation.from_matrix(targets[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1)).as_rotvec()
   at = lambda transforms: transforms[:, :3, :3] @ centre + transforms[:, :3, 3]
-  return Motion(*(x.astype(np.float32) for x in (turn, at(poses), at(targets) - at(poses))))
+  return Motion(*(jnp.asarray(x, jnp.float32) for x in (turn, at(poses), at(targets) - at(poses))))
 
 
 def _rim_depth(subject: Subject) -> float:
@@ -104,7 +104,7 @@ def head_layer(subject: Subject) -> HeadLayer:
   # From the mouth down there is no edge to cut along: all moves, less and less away from the head. Above, the head is cut out.
   below = ease((rows - meta.lip_box.top) / (0.2 * half)) * np.ones(head.shape)
   rim = (RIM * (1 - below) + EDGE * below) * width
-  reach = max(min(len(rows) - 1 - chin, NECK * width), 1.0), ASIDE * width
+  reach = max(min(head.shape[0] - 1 - chin, NECK * width), 1.0), ASIDE * width
   fading = np.clip(1 - ndimage.distance_transform_edt(~head, sampling=(1 / reach[0], 1 / reach[1])), 0, 1)
   weight = np.maximum(1 - ease(outside / rim - 0.5), fading)
   sure = np.maximum(ease(-outside / (EDGE * width)), below * (fading > 0))
@@ -114,7 +114,7 @@ def head_layer(subject: Subject) -> HeadLayer:
 
   centre, face_width = head_centre(subject), _face_width(subject)
   deepest = centre[2] + WIDEST * face_width
-  return HeadLayer(*(np.float32(x) for x in (weight, sure, may, covers, centre, deepest, HIDDEN * face_width)))
+  return HeadLayer(*(jnp.asarray(x, jnp.float32) for x in (weight, sure, may, covers, centre, deepest, HIDDEN * face_width)))
 
 
 def canonical_points(depth_canonical: jax.Array, deepest: jax.Array, focal: float, scale: float) -> jax.Array:
@@ -194,7 +194,7 @@ def move_head(rgb_face: jax.Array, observed_from_canonical: jax.Array, motion: M
     layer: of the subject.
     focal: pixels.
   """
-  size = rgb_face.shape[:2]
+  size = (rgb_face.shape[0], rgb_face.shape[1])
   observed = camera.transform_points(observed_from_canonical, points)
   pixels_from, z_from = camera.project(observed, focal, *size)
   pixels_to, z_to = camera.project(move_points(observed, layer.weight, motion), focal, *size)
@@ -207,7 +207,8 @@ def move_head(rgb_face: jax.Array, observed_from_canonical: jax.Array, motion: M
   attributes = [pixels_to, pixels_from, z_from[..., None], splat.stretch(pixels_from, pixels_to)[..., None], layer.sure[..., None],
                 layer.may[..., None], layer.weight[..., None]]
   read, _ = splat.read_surface(jnp.concatenate(attributes, -1), coords)
-  landed, source, z_source, longer, sure, may, weight = (*jnp.split(read[..., :4], 2, -1), *jnp.moveaxis(read[..., 4:], -1, 0))
+  landed, source = read[..., :2], read[..., 2:4]
+  z_source, longer, sure, may, weight = jnp.moveaxis(read[..., 4:], -1, 0)
   rows, columns = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in size), indexing='ij')
   place = jnp.stack([columns, rows], -1)
   source = source + jnp.clip(place - landed, -2.0, 2.0)  # what Newton's method left over
@@ -239,7 +240,7 @@ def clean_plate(subject: Subject, points: jax.Array, layer: HeadLayer, frame_ids
   stack.sort(axis=0)  # what is hidden comes last
   count = (stack[..., :1] != hidden).sum(0)
   median = np.take_along_axis(stack, np.broadcast_to(np.maximum(count - 1, 0) // 2, stack.shape[1:])[None], 0)[0]
-  unseen = np.uint8(count[..., 0] == 0)
+  unseen = (count[..., 0] == 0).astype(np.uint8)
   return cv2.inpaint(np.where(unseen[..., None], 0, median).astype(np.uint8), unseen, 5, cv2.INPAINT_TELEA)
 
 

@@ -108,6 +108,7 @@ def target_poses(spec: PoseSpec, subject: Subject, frame_ids: np.ndarray) -> np.
   if spec.kind == 'still':
     turns, places = np.broadcast_to(mean_turn, turns.shape), np.broadcast_to(mean_place, places.shape)
   elif spec.kind == 'track':
+    assert spec.track is not None
     recorded, other_centre, other_width = spec.track
     rows = back_and_forth(len(recorded), count)
     other_turns, other_places = recorded[:, :3, :3], recorded[:, :3, :3] @ other_centre + recorded[:, :3, 3]

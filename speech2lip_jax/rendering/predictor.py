@@ -187,7 +187,7 @@ class Predictor:
     """As `from_mouths`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
     subject = self._subject
     stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
-    motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, stage.layer.centre)
+    motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, np.asarray(stage.layer.centre))
     stage, residual = replicate((stage, mouths.residual))
 
     def make(rows):

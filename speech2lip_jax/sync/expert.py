@@ -31,7 +31,7 @@ HALF_WINDOW = schema.SYNC_FRAMES // 2
 class Expert:
   """An expert of one subject, a pytree of its weights.
 
-  lip_size: (height, width) of its lip box. mean_grey: [h, w] and deviation: scalar, of training pictures.
+  lip_size: (height, width) of its lip box. mean_grey: [h, w] and deviation: [], of training pictures.
   """
   lip_size: tuple[int, int]
   stride: int
@@ -158,10 +158,11 @@ def open_experts(folders: Sequence[os.PathLike | str], subject: Subject) -> Expe
   experts = [open_expert(folder, subject) for folder in folders]
   if len(experts) == 1:
     return experts[0]
-  if any(isinstance(expert, SyncNetExpert) for expert in experts):
+  members = tuple(expert for expert in experts if isinstance(expert, Expert))
+  if len(members) < len(experts):
     listed = ','.join(map(str, folders))
     raise InputError(f'config.sync.expert={listed}: SyncNet looks at whole faces and judges alone; give its folder only')
-  return Ensemble(tuple(experts))
+  return Ensemble(members)
 
 
 def sync_sampler(expert: Expert | Ensemble | SyncNetExpert, subject: Subject, frame_ids: np.ndarray, sync_config: ConfigDict,

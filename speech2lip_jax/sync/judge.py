@@ -50,8 +50,9 @@ class LipJudge:
     self._expert, self._subject, self._ids = expert, subject, frame_ids
     meta, box, poses = subject.meta, subject.meta.lip_box, subject.observed_from_canonical[frame_ids]
     rows, columns = np.mgrid[box.top:box.top + box.height, box.left:box.left + box.width].astype(np.float32)
-    grid = np.stack([columns, rows], -1)
-    points = jax.jit(lambda pose: mapping.observed_points(grid, subject.depth_canonical, pose, meta.focal_px, meta.canonical_scale))
+    grid = jnp.stack([columns, rows], -1)
+    depth = jnp.asarray(subject.depth_canonical)
+    points = jax.jit(lambda pose: mapping.observed_points(grid, depth, pose, meta.focal_px, meta.canonical_scale))
     extents = [(places.min((0, 1)), places.max((0, 1))) for places in (np.asarray(points(pose)) for pose in poses)]
     low, high = np.moveaxis(np.array(extents), 1, 0)
     # A crop that holds every frame's lips, with room for the spline's prefilter to forget the crop's border.
@@ -103,12 +104,12 @@ class FaceJudge:
       starts = rows[:max(len(rows) - schema.SYNC_FRAMES + 1, 0)]
       if not len(starts):
         continue
-      mouth = []
+      parts = []
       for start in range(0, len(starts), CHUNK):
         firsts = starts[np.minimum(np.arange(start, start + CHUNK), len(starts) - 1)]
         windows = np.stack([views[row] for first in firsts for row in range(first, first + schema.SYNC_FRAMES)])
-        mouth.append(np.asarray(self._embed(windows)))
-      mouth = np.concatenate(mouth)[:len(starts)]
+        parts.append(np.asarray(self._embed(windows)))
+      mouth = np.concatenate(parts)[:len(starts)]
       distances.append(sync.offset_distances(mouth, self._speech[starts]))
       accuracies.append(sync.window_accuracy(mouth, self._speech[starts]))
     known = [(value, count) for value, count in accuracies if count]

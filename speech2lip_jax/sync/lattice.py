@@ -22,7 +22,8 @@ def lattice_stride(lip_size: tuple[int, int]) -> int:
 
 def lattice_size(lip_size: tuple[int, int], stride: int) -> tuple[int, int]:
   """(rows, columns) of the lattice, the same at every phase 0 … stride − 1."""
-  return tuple((size - 2 * _inset(lip_size) - stride + 1) // stride for size in lip_size)
+  rows, columns = ((size - 2 * _inset(lip_size) - stride + 1) // stride for size in lip_size)
+  return rows, columns
 
 
 def lattice_pixels(lip_size: tuple[int, int], stride: int, phase: jax.Array) -> jax.Array:

@@ -101,7 +101,7 @@ def train_expert(subject: Subject, frame_ids: np.ndarray, config: ConfigDict, sh
   pictures = np.asarray(lattice_module.grey(subject.rgb_lip_canonical[sample] / np.float32(255)))
   mean_grey = pictures.mean(0)
   expert = Expert(lip_size, stride, config.expert.num_features, config.expert.width, None, mean_grey,
-                  np.float32((pictures - mean_grey).std()))
+                  np.array((pictures - mean_grey).std(), np.float32))
   schedule = optax.warmup_cosine_decay_schedule(0.0, train.learning_rate, min(train.warmup_steps, train.num_steps - 1),
                                                 train.num_steps)
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=train.weight_decay))

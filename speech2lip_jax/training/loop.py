@@ -99,7 +99,7 @@ def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: train_state.Trai
   if step:
     logging.info('continuing from step %d', step)
     return checkpoints.restore(step, state), step, {}
-  values = {}
+  values: dict[str, float] = {}
   if run.config.depth.num_frames:
     state, values = with_learned_depth(run, state)
   networks = {name: params for name, params in state.params.items() if name != 'canonical_depth'}

@@ -102,7 +102,7 @@ def _window_mouths(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key: 
   frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
   depth = model.apply(inputs.variables, inputs.constants, method='depth')
   composition = model.apply(inputs.variables, rgb.reshape(-1, box.height, box.width, 3), *frames, depth, method='compose')
-  faces = paste_windows(frames.rgb_face_observed, composition.merged, composition.origin)
+  faces = paste_windows(jnp.asarray(frames.rgb_face_observed), composition.merged, composition.origin)
   return (rgb, true), expert.embed_faces(faces, batch.sync.face_box)
 
 
@@ -149,7 +149,7 @@ def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
     if batch.sync is not None:
       of_windows, mouth = _window_mouths(model, config, inputs, lattice_key)
       painted.insert(0, of_windows)
-      terms['sync'] = sync_loss(mouth, batch.sync.speech, config.sync.negative_weight)
+      terms['sync'] = sync_loss(mouth, jnp.asarray(batch.sync.speech), config.sync.negative_weight)
     terms['lip'] = losses.lip_loss(painted)
     if batch.frames is not None:
       composition, blended, batch_stats = _blended_frames(model, config, inputs)
