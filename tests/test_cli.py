@@ -1,4 +1,5 @@
 """Mistakes at the command line: one line that names the file or value and the remedy, exit status 2, within seconds."""
+import ast
 import os
 import pathlib
 import re
@@ -136,6 +137,13 @@ def test_no_verb_imports_its_work_before_it_is_asked_to_work():
   assert done.stdout == '[]\n', done.stderr
 
 
+def test_preprocess_needs_no_jax_to_answer_a_mistake_or_to_find_faces():
+  code = ('import sys\nfrom speech2lip_jax.preprocess import clips, landmarks, parallel, pipeline, video\n'
+          "print('jax' in sys.modules)")
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+  assert done.stdout == 'False\n', done.stderr
+
+
 @pytest.mark.parametrize('start', [('speech2lip_jax', 'render', '-h'), ('speech2lip_jax.render', '--help'),
                                    ('speech2lip_jax.preprocess', '-h')])
 def test_help_goes_to_standard_output_and_succeeds_however_a_verb_is_started(start):
@@ -184,6 +192,25 @@ def test_the_scripts_of_the_other_shells_hold_every_flag_too():
 def test_the_next_command_is_quoted_for_the_shell():
   line = usage.next_command('train', workdir='my run', **{'config.data.path': "o'brien"})
   assert shlex.split(line) == ['next:', 'speech2lip', 'train', '--workdir', 'my run', "--config.data.path=o'brien"]
+
+
+def test_the_commands_that_verbs_name_next_take_the_flags_and_fields_given():
+  found = set()
+  for verb in cli.VERBS:
+    source = pathlib.Path(cli.load_verb(verb).__file__).read_text()
+    for call in ast.walk(ast.parse(source)):
+      if isinstance(call, ast.Call) and ast.unparse(call.func) == 'usage.next_command':
+        following, known = call.args[0].value, flags_of(call.args[0].value)
+        names = [name for keyword in call.keywords
+                 for name in ([keyword.arg] if keyword.arg else [key.value for key in keyword.value.keys])]
+        for name in names:
+          flag, *fields = name.split('.')
+          value = known[flag].value
+          for field in fields:
+            value = value[field]
+        found.add((verb, following))
+  assert found >= {('preprocess', 'train'), ('train', 'evaluate'), ('train', 'render'), ('render', 'evaluate'), ('expert', 'train'),
+                   ('convert', 'evaluate'), ('convert', 'render'), ('sweep', 'train'), ('demo', 'preprocess')}
 
 
 def test_default_recipes_are_files():

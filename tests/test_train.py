@@ -65,6 +65,14 @@ def log_of(workdir):
   return steps
 
 
+def test_steps_that_compile_are_in_no_logged_time(workdir):
+  records = [json.loads(line) for line in (workdir / 'log.jsonl').read_text().splitlines()]
+  steps = [record for record in records if 'loss/total' in record]
+  first_of_phases = [1, smoke_config('').train.blend_start_step + 1]
+  assert [record['step'] for record in steps if 'time/step_s' not in record] == first_of_phases
+  assert [record['step'] for record in steps if 'time/eta_s' not in record] == first_of_phases
+
+
 def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   config = smoke_config(folder)
   subject = dataset.load_subject(folder)

@@ -72,6 +72,7 @@ def preprocess(patterns: Sequence[str],
     with files.lock(out, 'preprocess'):
       _replace_subject(out)  # a run that was stopped while it did that had nothing else left to do
       if not _is_finished(out, work.final_mark):
+        print(f'{out}: from {len(infos)} video file(s), {sum(info.num_frames for info in infos)} frames', flush=True)
         meta = work.run(started)
         _summarise(out, meta, time.monotonic() - started)
         return meta
