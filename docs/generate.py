@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from speech2lip_jax import cli
-from speech2lip_jax.common import recipes, usage
+from speech2lip_jax.common import completion, recipes, usage
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 NOTE = '<!-- Written by docs/generate.py from the code; run it again instead of editing this. -->'
@@ -31,6 +31,7 @@ def commands() -> str:
       if any(known.name == flag for known in usage.key_flags(module)):
         parts.append(f'Fields of the recipe are set as `--{flag}.train.num_steps=8000`, after `--{flag}`: '
                      f'[all of them](configuration.md#{recipe}).')
+  parts += ['## completion', (completion.__doc__ or '').strip()]
   return '\n\n'.join(parts) + '\n'
 
 

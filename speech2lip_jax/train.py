@@ -28,6 +28,8 @@ def main() -> None:
   """The verb."""
   if not WORKDIR.value:
     raise InputError('--workdir is missing: the folder for checkpoints and logs')
+  from speech2lip_jax.data.dataset import load_subject
+  load_subject(_CONFIG.value.data.path)  # a mistake is told before JAX loads
   import jax
 
   from speech2lip_jax.training.loop import train_and_evaluate
