@@ -1,8 +1,5 @@
 """Rectangles of pixels and soft edges."""
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-  import jax
+from typing import Any, NamedTuple
 
 
 class LipBox(NamedTuple):
@@ -13,8 +10,7 @@ class LipBox(NamedTuple):
   width: int
 
 
-def smoothstep(fraction: 'jax.Array') -> 'jax.Array':
-  """3t² − 2t³ of t clipped to 0..1."""
-  import jax.numpy as jnp  # here, so that the subject folder's schema, which needs LipBox, does not load JAX
-  t = jnp.clip(fraction, 0.0, 1.0)
+def smoothstep(fraction: Any) -> Any:
+  """3t² − 2t³ of t clipped to 0..1: a NumPy array or scalar of one, a JAX array of one."""
+  t = fraction.clip(0.0, 1.0)
   return t * t * (3 - 2 * t)

@@ -5,10 +5,10 @@ from there, carried on smoothly past the face's rim. Pixels (x, y), centres at i
 camera's z.
 """
 import numpy as np
+import scipy.interpolate
 import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
-import scipy.spatial
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.ops import boxes
@@ -91,20 +91,11 @@ def depth_map(points: np.ndarray, pose: np.ndarray, focal_px: float, size: int) 
   inside &= scipy.ndimage.binary_erosion(inside, iterations=max(1, size // 250))
   if not inside.any():
     raise InputError('the tracked face lies outside its crop; check that the video shows one face, large enough')
-  triangles = scipy.spatial.Delaunay(seen)
+  face = np.full((size, size), np.nan)
   ys, xs = np.nonzero(inside)
-  pixels = np.stack([xs, ys], -1).astype(np.float64)
-  at = triangles.find_simplex(pixels)
-  pixels, at, ys, xs = pixels[at >= 0], at[at >= 0], ys[at >= 0], xs[at >= 0]
-  transform = triangles.transform[at]
-  weights = np.einsum('pij,pj->pi', transform[:, :2], pixels - transform[:, 2])
-  weights = np.concatenate([weights, 1 - weights.sum(1, keepdims=True)], axis=1)
-  known = np.zeros((size, size), bool)
-  known[ys, xs] = True
-  face = np.zeros((size, size))
-  face[ys, xs] = (weights * depth[triangles.simplices[at]]).sum(1)
+  face[ys, xs] = scipy.interpolate.LinearNDInterpolator(seen, depth)(xs, ys)
   rim = float(np.median(depth[FACE_OVAL]))
-  return _carry_on(face, known, rim + HEAD_DEPTH).astype(np.float32)
+  return _carry_on(np.nan_to_num(face), np.isfinite(face), rim + HEAD_DEPTH).astype(np.float32)
 
 
 def _carry_on(values: np.ndarray, known: np.ndarray, border: float) -> np.ndarray:
@@ -134,8 +125,7 @@ def _carry_on(values: np.ndarray, known: np.ndarray, border: float) -> np.ndarra
   filled[free] = scipy.sparse.linalg.spsolve(plate[:, free].tocsc(), -plate[:, ~free] @ filled[~free])
   outside = cv2.resize(filled.reshape(coarse, coarse), (size, size), interpolation=cv2.INTER_CUBIC)
   inward = scipy.ndimage.distance_transform_edt(known)
-  share = np.clip(inward / (3.0 * size / coarse), 0.0, 1.0)
-  share = share * share * (3 - 2 * share)
+  share = boxes.smoothstep(inward / (3.0 * size / coarse))
   smooth = scipy.ndimage.gaussian_filter(np.where(known, values, outside), size / 250)
   return share * smooth + (1 - share) * outside
 

@@ -7,6 +7,7 @@ frames of the video (25 fps).
 import dataclasses
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 
 from speech2lip_jax.data import schema
 
@@ -92,14 +93,11 @@ def find_runs(has_face: np.ndarray, cuts: np.ndarray) -> tuple[list[Run], list[d
 
 def fill(landmarks: np.ndarray, is_interpolated: np.ndarray) -> np.ndarray:
   """Landmarks [n, ...] with the flagged frames replaced by linear interpolation in time between their neighbours."""
-  known = np.flatnonzero(~is_interpolated)
-  flat = landmarks.reshape(len(landmarks), -1).copy()
-  for frame in np.flatnonzero(is_interpolated):
-    after = np.searchsorted(known, frame)
-    first, last = known[after - 1], known[after]
-    share = (frame - first) / (last - first)
-    flat[frame] = (1 - share) * flat[first] + share * flat[last]
-  return flat.reshape(landmarks.shape)
+  filled = landmarks.copy()
+  if is_interpolated.any():
+    known = np.flatnonzero(~is_interpolated)
+    filled[is_interpolated] = make_interp_spline(known, landmarks[known], k=1)(np.flatnonzero(is_interpolated))
+  return filled
 
 
 def describe(events: list[dict], video_name: str) -> list[str]:

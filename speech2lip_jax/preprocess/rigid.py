@@ -1,5 +1,6 @@
 """Small rotations and rigid alignment, batched NumPy float64."""
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 
 def skew(vectors: np.ndarray) -> np.ndarray:
@@ -10,19 +11,12 @@ def skew(vectors: np.ndarray) -> np.ndarray:
 
 
 def rotation_from_vector(vectors: np.ndarray) -> np.ndarray:
-  """Rodrigues: rotation vectors [..., 3], radians → matrices [..., 3, 3]."""
-  angle = np.linalg.norm(vectors, axis=-1)[..., None, None]
-  small = angle < 1e-6
-  safe = np.where(small, 1.0, angle)  # the series is used where the quotient would be 0/0
-  first = np.where(small, 1 - angle**2 / 6, np.sin(safe) / safe)
-  second = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
-  cross = skew(vectors)
-  return np.eye(3) + first * cross + second * (cross @ cross)
+  """Rotation vectors [..., 3], radians → matrices [..., 3, 3]."""
+  return Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(*vectors.shape, 3)
 
 
 def vector_from_rotation(rotations: np.ndarray) -> np.ndarray:
   """Rotation vectors [..., 3] of matrices [..., 3, 3], angles below π."""
-  from scipy.spatial.transform import Rotation
   return Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_rotvec().reshape(*rotations.shape[:-2], 3)
 
 

@@ -9,6 +9,8 @@ import dataclasses
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from speech2lip_jax.ops.boxes import smoothstep
+
 UPPER_OUTER = np.array([61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291])
 UPPER_INNER = np.array([78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308])
 LOWER_INNER = np.array([78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308])
@@ -87,12 +89,12 @@ class FaceMotion:
     amount = CORNER_SHIFT * expression.width - REST_NARROWING - 1.5 * expression.opening
     across = (u - self.middle_u) / self.half_width
     down = (v - self.middle_v - 4 * expression.opening) / 17.0
-    below_nose = _smooth((v - self._nose_v(np.abs(across))) / 7)
+    below_nose = smoothstep((v - self._nose_v(np.abs(across))) / 7)
     return amount * across * np.exp((1 - across**2) / 2) * np.exp(-down**2) * below_nose
 
   def _nose_v(self, side: np.ndarray) -> np.ndarray:
     """v from which on downwards the face moves, `side` half mouth widths beside the mouth's middle."""
-    return self.landmarks[SUBNASALE, 1] + 0.5 - 9 * _smooth((side - 0.7) / 1.0)
+    return self.landmarks[SUBNASALE, 1] + 0.5 - 9 * smoothstep((side - 0.7) / 1.0)
 
   def _at(self, table: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Rows of `table` [k, T] at places u [...]: [k, ...]."""
@@ -156,11 +158,6 @@ class FaceMotion:
     for _ in range(40):  # the shift is given at the moved place: a contraction
       moved[:, 0] = start_u + self._shift_u(moved[:, 0], moved[:, 1], expression)
     return moved, rest
-
-
-def _smooth(x: np.ndarray) -> np.ndarray:
-  x = np.clip(x, 0, 1)
-  return x * x * (3 - 2 * x)
 
 
 def _piecewise(value: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

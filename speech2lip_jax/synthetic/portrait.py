@@ -19,6 +19,9 @@ import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 
+from speech2lip_jax.preprocess.canonical import FACE_OVAL
+from speech2lip_jax.preprocess.tracking import LEFT_EYE, RIGHT_EYE
+
 ASSETS = pathlib.Path(__file__).resolve().parents[1] / 'assets'
 SPAN = 232.0  # photo pixels that the picture shows, across and down; the face is 108 high
 CENTER_U, CENTER_V = 224.0, 119.0  # photo place in the picture's middle
@@ -30,10 +33,6 @@ BACK = 1.1  # head units behind the eyes where the hair's outline lies
 WALL_START, WALL_SLOPE = 1.8, 0.4  # photo pixels outside the rim; head units of depth a photo pixel from there on
 RIM = (0.6, 1.6)  # photo pixels outside the mask over which the head fades out
 NECK_SHADOW = 0.3  # of the light that the chin takes from the neck right below it
-RIGHT_EYE, LEFT_EYE = 33, 263
-FACE_OVAL = np.array([
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
-    136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109])
 NECK = np.array([(186, 180), (185, 164), (186, 120), (255, 120), (256, 164), (254, 184), (235, 188), (217, 184)], np.float64)
 
 

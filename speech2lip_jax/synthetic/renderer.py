@@ -8,6 +8,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from speech2lip_jax.ops.boxes import smoothstep
 from speech2lip_jax.synthetic import portrait
 from speech2lip_jax.synthetic.expression import Expression, FaceMotion
 
@@ -243,9 +244,8 @@ class Renderer:
     shift = (seen - rest) / self.px_per_photo
     corner = self.head.corner
     u, v = self._torso_map[..., 0] + corner[0], self._torso_map[..., 1] + corner[1]
-    along = np.clip((TORSO_V[1] - v) / (TORSO_V[1] - TORSO_V[0]), 0, 1)
-    beside = np.clip((75 - np.abs(u - 220)) / 40, 0, 1)
-    weight = (along * along * (3 - 2 * along) * beside * beside * (3 - 2 * beside)).astype(np.float32)
+    along, beside = (TORSO_V[1] - v) / (TORSO_V[1] - TORSO_V[0]), (75 - np.abs(u - 220)) / 40
+    weight = (smoothstep(along) * smoothstep(beside)).astype(np.float32)
     return cv2.remap(self.head.rgb_behind, self._torso_map[..., 0] - weight * np.float32(shift[0]),
                      self._torso_map[..., 1] - weight * np.float32(shift[1]), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from speech2lip_jax.common import media
 from speech2lip_jax.data import schema
+from speech2lip_jax.ops.boxes import smoothstep
 
 ASSETS = pathlib.Path(__file__).resolve().parents[1] / 'assets'
 PAUSE_S = (0.3, 0.8)  # between sentences
@@ -148,7 +149,6 @@ def mouth_shapes(phonemes: tuple[Phoneme, ...], times: np.ndarray) -> MouthShape
     if phoneme.symbol in LIP_CLOSERS:
       middle, half = (phoneme.start + phoneme.end) / 2, (phoneme.end - phoneme.start) / 2
       away = np.abs(times - middle) - max(0.02, half - 0.03)
-      near = np.clip(away / SHUT_RAMP_S, 0, 1)
-      opening = opening * near**2 * (3 - 2 * near)
+      opening = opening * smoothstep(away / SHUT_RAMP_S)
   opening = np.where(opening < 0.025, 0.0, opening)
   return MouthShapes(opening, mean[:, 1], mean[:, 2] * np.minimum(1, opening / 0.08), mean[:, 3])
