@@ -78,7 +78,7 @@ def decode(container: 'av.container.InputContainer', stream: 'av.AudioStream', p
   num_good, num_bad, bad_s = 0, 0, 0.0  # bytes, bytes, seconds
   for packet in _packets(container, stream):
     try:
-      frames = packet.decode()
+      frames = stream.decode(packet)
     except av.FFmpegError:
       num_bad += packet.size
       bad_s += float((packet.duration or 0) * (packet.time_base or 0))
@@ -92,9 +92,10 @@ def decode(container: 'av.container.InputContainer', stream: 'av.AudioStream', p
         hole_s += time_s - next_s
         damage_s = seconds if damage_s is None else damage_s
       if frame.format.name.startswith(('flt', 'dbl')):
-        is_finite = np.isfinite(frame.to_ndarray()).all(axis=0)
-        if not is_finite.all():
-          at_s = seconds + np.argmin(is_finite) / (len(is_finite) / frame.samples) / frame.sample_rate
+        samples = frame.to_ndarray()  # [channels, n], or [1, n · channels]
+        bad = np.flatnonzero(~np.isfinite(samples).all(axis=0))
+        if len(bad):
+          at_s = seconds + bad[0] / samples.shape[1] * frame.samples / frame.sample_rate
           raise InputError(f'{path}: a sample at {at_s:.2f} s is not a finite number; write the sound without NaN and infinity')
       seconds += frame.samples / frame.sample_rate
       next_s = time_s + frame.samples / frame.sample_rate
@@ -141,7 +142,7 @@ def _missing(container: 'av.container.InputContainer', stream: 'av.AudioStream',
     return (container.duration - (container.start_time or 0)) / av.time_base - heard_s
   if stream.duration is None or kind not in ('mp3', 'flac', 'mov,mp4,m4a,3gp,3g2,mj2'):
     return 0.0
-  declared_s = float(stream.duration * stream.time_base)
+  declared_s = float(stream.duration * (stream.time_base or 0))
   guess_s = os.path.getsize(path) * 8 / stream.bit_rate if stream.bit_rate else 0.0
   if kind == 'mp3' and abs(declared_s - guess_s) < 0.05 * guess_s:
     return 0.0  # FFmpeg's guess from the bit rate, for want of a header

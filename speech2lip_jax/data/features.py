@@ -60,12 +60,15 @@ class MelFeatures:
 
   def __init__(self, subject: Subject, num_steps: int, normalise: bool = False):
     self._subject, self.num_steps, self._normalise = subject, num_steps, normalise
-    self._subject_mean = np.zeros(self.num_channels, np.float32)
+    self._subject_mean: np.ndarray = np.zeros(self.num_channels, np.float32)
     if normalise:
       self._subject_mean, _ = mean_spectrum(np.asarray(subject.mel))
 
   def _mean(self, mel: np.ndarray) -> np.ndarray:
-    """The mean spectrum of a new sound's speech; of a sound with little speech, a mixture of it with the subject's own mean."""
+    """The mean spectrum to take off a new sound: its own, averaged with the subject's.
+
+    The less speech the sound holds, the more the subject's counts: a pause does not tell how a recording colours speech.
+    """
     if not self._normalise:
       return self._subject_mean
     mean, count = mean_spectrum(mel)
@@ -164,7 +167,7 @@ class FileSteps(_StepFeatures):
   def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
     """As `MelFeatures.sound_windows`; features_file: [M, C] of the new sound at the same rate."""
     steps = _open_new_file(features_file, ('M', self.num_channels))
-    _check_rate(features_file, len(steps), self._rate, num_frames)
+    _check_rate(str(features_file), len(steps), self._rate, num_frames)
     return self._windows_of(_Track(steps, self._rate, 0.5), num_frames)
 
 

@@ -50,7 +50,8 @@ def check(info: video.VideoInfo) -> None:
 
 def _runs(container, stream, path: str) -> Iterator[tuple[float, np.ndarray]]:
   """Yields (start in seconds of the file's clock, [n] float32 at 16 kHz) for each stretch without a hole."""
-  resampler, chunks, start_s, next_s = None, [], 0.0, 0.0
+  resampler, start_s, next_s = None, 0.0, 0.0
+  chunks: list[np.ndarray] = []
   for frame in media.decode(container, stream, path, may_have_holes=True):
     time_s = next_s if frame.time is None else frame.time
     if resampler is None or abs(time_s - next_s) > media.MAX_CLOCK_SLIP_S:

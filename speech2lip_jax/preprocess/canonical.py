@@ -162,7 +162,7 @@ def head_mask(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
   labels[face > 0] = cv2.GC_FGD
   try:
     cv2.setRNGSeed(0)
-    cv2.grabCut(np.ascontiguousarray(frame[..., ::-1]), labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 5,
+    cv2.grabCut(np.ascontiguousarray(frame[..., ::-1]), labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 5,
                 cv2.GC_INIT_WITH_MASK)
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
   except cv2.error:  # no background pixel left, or one colour only

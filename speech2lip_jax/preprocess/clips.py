@@ -92,14 +92,16 @@ def plan(segments, infos: list[video.VideoInfo], size: int) -> Plan:
   crops, report = crop.choose_crops([info for info, _, _ in kept], [np.concatenate(faces) for _, _, faces in kept],
                                     size)
   notes.extend(f'{name}: the face leaves its crop in some frames' for name in report['face_leaves_crop'])
-  landmarks, is_interpolated, names = [], [], set()
+  landmarks: list[np.ndarray] = []
+  is_interpolated: list[np.ndarray] = []
+  names: set[str] = set()
   for (info, runs, faces), window in zip(kept, crops):
     for number, (run, face) in enumerate(zip(runs, faces)):
       name = info.name if len(runs) == 1 else f'{info.name}_{number + 1:02d}'
       while name in names:  # videos of one name from several folders
         name += 'x'
       names.add(name)
-      clips.append(PlannedClip(name, info, window, run.start, run.stop, sum(map(len, landmarks))))
+      clips.append(PlannedClip(name, info, window, run.start, run.stop, sum(len(part) for part in landmarks)))
       landmarks.append(window.landmarks(face))
       is_interpolated.append(run.is_interpolated)
   return Plan(clips, np.concatenate(landmarks), np.concatenate(is_interpolated), report, events, notes)

@@ -14,7 +14,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def _displacements(view: _View, chosen: np.ndarray, moves: np.ndarray, template:
   """How far each place [P, 2] of the window lies from where it should in each frame: [n, P, 2] pixels, and whether it was found
   [n, P]."""
   import cv2
-  how = {'winSize': (window, window), 'maxLevel': 2, 'flags': cv2.OPTFLOW_USE_INITIAL_FLOW}
+  how: dict[str, Any] = {'winSize': (window, window), 'maxLevel': 2, 'flags': cv2.OPTFLOW_USE_INITIAL_FLOW}
   start = places[:, None].astype(np.float32)
   moved, found = [], []
   for picture in _warped(view, chosen, moves):

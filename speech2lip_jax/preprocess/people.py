@@ -12,7 +12,7 @@ def _size(face: np.ndarray) -> float:
 
 def _follow(faces: list[list[np.ndarray]]) -> list[dict[int, np.ndarray]]:
   """Links faces of successive frames to people: {frame: face} for each."""
-  people = []
+  people: list[dict[int, np.ndarray]] = []
   for frame, here in enumerate(faces):
     left = list(here)
     recent = [person for person in people if frame - max(person) <= MAX_LOST_FRAMES]
@@ -40,7 +40,7 @@ def _may_be(person: dict, main: dict) -> bool:
   end = min(main, key=lambda frame: min(abs(frame - other) for other in (min(person), max(person))))
   face, other = main[end], person[min(person, key=lambda frame: abs(frame - end))]
   ratio = _size(face) / _size(other)
-  near = np.linalg.norm(face[:, :2].mean(0) - other[:, :2].mean(0)) < SAME_PLACE * _size(face)
+  near = float(np.linalg.norm(face[:, :2].mean(0) - other[:, :2].mean(0))) < SAME_PLACE * _size(face)
   return near and 1 / SAME_SIZE < ratio < SAME_SIZE
 
 
@@ -63,7 +63,7 @@ def choose_person(landmarks: np.ndarray, extra_faces: np.ndarray, extra_frames: 
     faces[frame].append(face)
   chosen, num_with_others = np.full_like(landmarks, np.nan), sum(len(here) > 1 for here in faces)
   for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(landmarks)]):
-    persons = []
+    persons: list[dict[int, np.ndarray]] = []
     for part in sorted(_follow(faces[start:stop]), key=_presence, reverse=True):
       same = next((person for person in persons if _may_be(part, person)), None)
       if same is None:

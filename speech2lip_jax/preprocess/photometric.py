@@ -81,7 +81,7 @@ class _Pictures:
     grey = cv2.cvtColor(np.ascontiguousarray(frames[frame, low[1]:high[1], low[0]:high[0]]), cv2.COLOR_RGB2GRAY)
     width, height = np.maximum(np.round((high - low) * self.shrink), 2).astype(int).tolist()
     grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    grey -= cv2.GaussianBlur(grey, (0, 0), self.blur)
+    grey = grey - cv2.GaussianBlur(grey, (0, 0), self.blur)
     scale = np.array([width, height]) / (high - low)
     where = ((at - low + 0.5) * scale - 0.5).astype(np.float32)[None]
     slopes = [cv2.Sobel(grey, cv2.CV_32F, *axes, ksize=3, scale=1 / 8) for axes in ((1, 0), (0, 1))]

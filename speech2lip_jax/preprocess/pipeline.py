@@ -15,7 +15,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def _check_disk(out: pathlib.Path, infos, size: int) -> None:
                      + remedy)
 
 
-def _allocated(file: pathlib.Path) -> int:
+def _allocated(file: pathlib.Path) -> float:
   """Bytes that a file takes on the disk; an array still being filled has holes. Windows tells the size alone."""
   status = file.stat()
   return getattr(status, 'st_blocks', status.st_size / 512) * 512
@@ -209,6 +209,8 @@ class _Work:
     todo = [segment for segment in self.segments if not stages.is_done(segment.path, segment.mark)]
     total = sum(segment.stop - segment.start for segment in self.segments)
     left = sum(segment.stop - segment.start for segment in todo)
+    calls: list[tuple]
+    work: Callable[..., int]
     if self.are_tracks:
       videos = [self.infos.index(segment.info) for segment in todo]
       calls = [(segment, self.sources[video], self.rows[video][segment.start:segment.stop])

@@ -1,10 +1,11 @@
-"""Finished work on disk: each stage's result lies under OUT/stages/ with the fingerprint of what it was made from.
+"""Finished work on disk: each stage's record lies under OUT/stages/ with the fingerprint of what it was made from.
 
 A result is there whole or not at all (temporary file, then rename), so an interrupted run continues where it stopped.
 """
 import hashlib
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,9 @@ def fingerprint(*parts) -> str:
 def save(path: pathlib.Path, mark: str, **arrays: np.ndarray) -> None:
   """Writes arrays and the fingerprint `mark` to `path` (.npz), atomically."""
   path.parent.mkdir(parents=True, exist_ok=True)
+  contents: dict[str, Any] = arrays | {'fingerprint': np.array(mark)}
   with open_atomic(path) as file:
-    np.savez(file, fingerprint=np.array(mark), **arrays)
+    np.savez(file, **contents)
 
 
 def is_done(path: pathlib.Path, mark: str) -> bool:

@@ -3,10 +3,13 @@ frames.
 
 A bundle adjustment: the unknowns are a rigid pose a frame, the 3-D positions of `RIGID_POINTS` (forehead, temples,
 bridge of the nose, eye corners; nothing that speech, blinking or brows move) and one focal length. Residuals are
-pixels under a Huber loss; the poses' second differences in time are penalised inside clips, never across. Each
-Gauss-Newton step is exact: the poses form a banded system, out of which shape and focal length are reduced (Schur
-complement). Shape and focal length are found first, with next to no smoothness, and then held while the poses are
-smoothed: smoothness is cheapest for a deep face that hardly turns, so found together the face came out twice too deep.
+pixels under a Huber loss. The penalty on sudden motion is on the poses' second differences in time, inside clips and never
+across them. Each Gauss-Newton step solves its linear system exactly: the poses form a banded system, from which shape and
+focal length are separated by the Schur complement.
+
+The fit has two stages. The first finds shape and focal length, with almost no penalty on motion. The second keeps both and
+smooths the poses. In one stage the face came out twice too deep: a deep face needs smaller turns to explain the same
+landmarks, and the penalty prefers small turns.
 
 Head units: 1 is the distance between the outer eye corners. Head axes: origin midway between the outer eye corners, x
 from the right eye to the left one (image right), y down the face, z into the head: equal to the camera's where the
@@ -31,8 +34,8 @@ RIGID_POINTS = np.array([
 NOSE_TIP = 4
 NUM_FACE_POINTS = 468  # the ten irises' points look about
 
-SHAPE_SMOOTHNESS = 0.02  # the same while shape and focal length are found: only frames without data need it
 SMOOTHNESS = 3.0  # weight of the pose's squared second differences (pixels) against all squared residuals
+SHAPE_SMOOTHNESS = 0.02  # the same in the first stage, where only frames without landmarks need it
 MIN_NOISE_FACE = 2e-4  # head units
 HUBER_FACE = 0.01  # residuals beyond this many head units (as pixels in the image) count linearly
 HUBER_FOLLOWED = 0.004  # the same for places followed in the pictures

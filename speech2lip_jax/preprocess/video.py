@@ -54,7 +54,7 @@ def expand_inputs(patterns: list[str], flag: str = '--video') -> list[str]:
   Raises:
     InputError: a path does not exist, or a pattern matches nothing.
   """
-  paths = []
+  paths: list[str] = []
   for pattern in patterns:
     if os.path.exists(pattern):
       matches = [pattern]
@@ -124,11 +124,13 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
       raise InputError(
           f'{path}: none of its {num_packets} video packets decodes; re-encode it, for example to H.264 mp4')
     fps = float(stream.average_rate or stream.guessed_rate or schema.FPS)
-    has_timestamps = has_timestamps and first.pts is not None and last_end is not None
-    start_s = float(first.pts * stream.time_base) if has_timestamps else 0.0
-    duration_s = float(last_end * stream.time_base) - start_s if has_timestamps else num_packets / fps
-    if has_timestamps and duration_s < num_packets * 0.5 / fps:  # packets without durations, or a broken clock
-      duration_s = max(duration_s, 0.0) + 1 / fps
+    if has_timestamps and first.pts is not None and last_end is not None and stream.time_base is not None:
+      start_s = float(first.pts * stream.time_base)
+      duration_s = float(last_end * stream.time_base) - start_s
+      if duration_s < num_packets * 0.5 / fps:  # packets without durations, or a broken clock
+        duration_s = max(duration_s, 0.0) + 1 / fps
+    else:
+      has_timestamps, start_s, duration_s = False, 0.0, num_packets / fps
     aspect = float(stream.sample_aspect_ratio or 1)
     height, width = first.height, round(first.width * aspect) if 0.2 < aspect < 5 else first.width
     rotation = round(first.rotation / 90) % 4 * 90
@@ -156,7 +158,8 @@ def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
   with open_container(info.path) as container:
     stream = video_stream(container, info.path)
     stream.thread_type = 'AUTO'
-    grid, before, before_time, shown, image = start, None, None, None, None
+    grid, before, before_time, shown = start, None, 0.0, None
+    image: np.ndarray  # of `shown`
     for time_s, picture in _timed_pictures(container, stream, info, start / schema.FPS):
       while grid < stop and time_s >= grid / schema.FPS - 1e-6:
         target = grid / schema.FPS

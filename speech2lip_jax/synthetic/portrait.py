@@ -139,8 +139,8 @@ def _head_relief(points: np.ndarray, z: np.ndarray, away: np.ndarray) -> np.ndar
     rows.append(np.nonzero(inside)[0])
     columns.append(index[neighbour][inside])
     right += np.where(inside, 0, q[neighbour])
-  rows, columns = np.concatenate(rows), np.concatenate(columns)
-  system = 4 * scipy.sparse.eye(len(right)) - scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(right),) * 2)
+  places = np.concatenate(rows), np.concatenate(columns)
+  system = 4 * scipy.sparse.eye(len(right)) - scipy.sparse.csr_matrix((np.ones(len(places[0])), places), (len(right),) * 2)
   q[free] = scipy.sparse.linalg.spsolve(system.tocsc(), right)
   relief = BACK - np.sqrt(np.maximum(q, 0))
   solid = mask | is_face

@@ -123,12 +123,12 @@ class Renderer:
     # Shut lips meet in a fine dark line.
     seam = 0.45 * np.exp(-((v - (upper + lower) / 2) / 0.75)**2) * np.clip((1.02 - across) / 0.15, 0, 1) * (1 - inside)
     rgb = skin[..., :3]
-    rgb *= 1 - seam[..., None] * np.float32(SEAM)
+    rgb *= 1 - seam[..., None] * np.array(SEAM, np.float32)
     rows, columns = inside.any(1), inside.any(0)
     if rows.any():
-      box = slice(rows.argmax(), len(rows) - rows[::-1].argmax()), slice(columns.argmax(), len(columns) - columns[::-1].argmax())
-      interior = self._interior(self._teeth[box], u[box], v[box], upper[box], lower[box], expression)
-      rgb[box] += inside[box][..., None] * (interior - rgb[box])
+      part = slice(rows.argmax(), len(rows) - rows[::-1].argmax()), slice(columns.argmax(), len(columns) - columns[::-1].argmax())
+      interior = self._interior(self._teeth[part], u[part], v[part], upper[part], lower[part], expression)
+      rgb[part] += inside[part][..., None] * (interior - rgb[part])
     colour[place] = skin
     depth[place] = level + RECESS * inside * np.clip((lower - upper) / 6, 0, 1)
     return colour, depth
@@ -163,7 +163,7 @@ class Renderer:
     ray = np.stack([(x - self.center) / self.focal_px, (y - self.center) / self.focal_px, np.ones_like(x)]).astype(np.float32)
     turned = np.einsum('ij,jhw->ihw', rest_from_observed[:3, :3].astype(np.float32), ray)
     start = rest_from_observed[:3, 3].astype(np.float32)
-    shift = np.float32(self._to_canvas(np.float32(portrait.CENTER_U), np.float32(portrait.CENTER_V)))
+    shift = np.array(self._to_canvas(np.float32(portrait.CENTER_U), np.float32(portrait.CENTER_V)))
     turned[:2] *= portrait.FOCAL * self.scale
     start[:2] *= portrait.FOCAL * self.scale
 
@@ -217,7 +217,8 @@ class Renderer:
     if len(ys):
       offsets = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)], np.float32)
       fine_x, fine_y = xs + left + offsets[:, :1], ys + top + offsets[:, 1:]
-      fine_canvas_x, fine_canvas_y, _, fine_hit = self._march(depth, *_blocks(fine_x, fine_y), rest_from_observed)
+      block_x, block_y = _blocks(fine_x, fine_y)
+      fine_canvas_x, fine_canvas_y, _, fine_hit = self._march(depth, block_x, block_y, rest_from_observed)
       fine_rgb, fine_alpha = self._shade(colour, fine_canvas_x, fine_canvas_y, fine_hit)
       rgb[ys, xs] = fine_rgb.reshape(-1, 3)[:fine_x.size].reshape(4, -1, 3).mean(0)
       alpha[ys, xs] = fine_alpha.ravel()[:fine_x.size].reshape(4, -1).mean(0)
@@ -252,7 +253,8 @@ class Renderer:
   def landmarks(self, pose: np.ndarray, expression: Expression) -> tuple[np.ndarray, np.ndarray]:
     """The 478 landmarks in `pose`: head points [478, 3], head units, and pixels (x, y) with z as MediaPipe gives it [478, 3]."""
     moved, rest = self.motion.move_landmarks(expression)
-    depth = cv2.remap(self._depth, *self._to_canvas(rest[None, :, 0], rest[None, :, 1]), cv2.INTER_LINEAR)[0].astype(np.float64)
+    canvas_x, canvas_y = self._to_canvas(rest[None, :, 0], rest[None, :, 1])
+    depth = cv2.remap(self._depth, canvas_x, canvas_y, cv2.INTER_LINEAR)[0].astype(np.float64)
     points = np.concatenate([(moved - (portrait.CENTER_U, portrait.CENTER_V)) / portrait.FOCAL, np.ones((len(moved), 1))], 1)
     points = points * depth[:, None] - self.head.head_origin
     seen = points @ pose[:3, :3].T + pose[:3, 3]

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ LIP_CLOSERS = frozenset('mbp')
 
 # Columns: opening 0 … 1, width −1 (rounded) … 1 (spread), teeth 0 … 1 (upper lip raised), tongue 0 … 1 (raised), strength.
 # A pair of rows is a diphthong: the first 55 % of its time and the rest.
-_SHAPES = {
+_SHAPES: dict[str, Any] = {
     '_': (0.0, 0.0, 0.0, 0.0, 1.0),
     'm b p': (0.0, 0.0, 0.0, 0.0, 0.8),
     'f v': (0.09, 0.1, 0.9, 0.0, 0.9),
@@ -97,7 +98,11 @@ def make_speech(num_frames: int, seed: int) -> Speech:
   sound, sentences = _recording('sentences')
   rng = np.random.default_rng([seed, 1])
   num_samples = num_frames * schema.SAMPLES_PER_FRAME
-  parts, phonemes, texts, at, order = [], [], [], 0, []
+  parts: list[np.ndarray] = []
+  phonemes: list[Phoneme] = []
+  texts: list[str] = []
+  order: list[int] = []
+  at = 0
   while at < num_samples:
     pause = int(rng.uniform(*PAUSE_S) * schema.SAMPLE_RATE)
     parts.append(np.zeros(pause))
@@ -129,17 +134,18 @@ def mouth_shapes(phonemes: tuple[Phoneme, ...], times: np.ndarray) -> MouthShape
   A mean of the phonemes' shapes under a Gaussian around the moment, weighted by how much each insists on its shape;
   m, b and p then shut the lips whatever stands beside them.
   """
-  spans, shapes = [], []
+  times_of: list[tuple[float, float]] = []
+  shapes_of: list[tuple[float, ...]] = []
   for phoneme in phonemes:
     shape = SHAPES[phoneme.symbol]
     middle = phoneme.start + 0.55 * (phoneme.end - phoneme.start)
     if isinstance(shape[0], tuple):
-      spans += [(phoneme.start, middle), (middle, phoneme.end)]
-      shapes += shape
+      times_of += [(phoneme.start, middle), (middle, phoneme.end)]
+      shapes_of += shape
     else:
-      spans.append((phoneme.start, phoneme.end))
-      shapes.append(shape)
-  spans, shapes = np.array(spans), np.array(shapes)
+      times_of.append((phoneme.start, phoneme.end))
+      shapes_of.append(shape)
+  spans, shapes = np.array(times_of), np.array(shapes_of)
   from scipy.special import ndtr
   share = ndtr((spans[:, 1] - times[:, None]) / SMOOTHING_S) - ndtr((spans[:, 0] - times[:, None]) / SMOOTHING_S)
   share = share * shapes[:, 4]
