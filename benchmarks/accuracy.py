@@ -31,7 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from speech2lip_jax.data import schema  # noqa: E402
 from speech2lip_jax.preprocess import pipeline, rigid  # noqa: E402
-from speech2lip_jax.synthetic.subject import MOTIONS, Subject, load_subject_of, make_clip  # noqa: E402
+from speech2lip_jax.synthetic.subject import MOTIONS, SyntheticSubject, load_subject_of, make_clip  # noqa: E402
 
 
 def find_crop(folder: pathlib.Path, meta: schema.SubjectMeta) -> tuple[float, np.ndarray]:
@@ -47,7 +47,7 @@ def find_crop(folder: pathlib.Path, meta: schema.SubjectMeta) -> tuple[float, np
   return float(scale), y.mean(0) - scale * x.mean(0)
 
 
-def turn_to_center(subject: Subject, scale: float, shift: np.ndarray, size: int) -> np.ndarray:
+def turn_to_center(subject: SyntheticSubject, scale: float, shift: np.ndarray, size: int) -> np.ndarray:
   """[3, 3] from the video's camera to one that looks through the crop's centre."""
   middle = ((size - 1) / 2 - shift) / scale - (subject.size - 1) / 2
   z = np.append(middle / subject.focal_px, 1)
@@ -57,7 +57,7 @@ def turn_to_center(subject: Subject, scale: float, shift: np.ndarray, size: int)
   return np.stack([x, np.cross(z, x), z])
 
 
-def compare(folder: pathlib.Path, subject: Subject) -> dict[str, float]:
+def compare(folder: pathlib.Path, subject: SyntheticSubject) -> dict[str, float]:
   """The numbers of a finished subject folder against the subject that it was made from."""
   meta = schema.validate(folder)
   scale, shift = find_crop(folder, meta)

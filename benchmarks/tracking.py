@@ -29,6 +29,7 @@ import scipy.ndimage
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from speech2lip_jax.data import schema  # noqa: E402
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.preprocess import photometric, projection  # noqa: E402
 
 NOSE_TIP, BRIDGE = 4, 168
@@ -53,7 +54,7 @@ def judge(frames: np.ndarray, landmarks: np.ndarray, poses: np.ndarray, depth: n
     is_interpolated: [N] bool, left out.
   """
   size = frames.shape[1]
-  moves = poses @ np.linalg.inv(poses[canonical_frame])
+  moves = relative_pose(poses, poses[canonical_frame])
   home = landmarks[canonical_frame]
   picked = np.flatnonzero(~is_interpolated)
   picked = picked[np.unique(np.linspace(0, len(picked) - 1, min(MAX_PICTURES, len(picked))).round().astype(int))]

@@ -36,11 +36,19 @@ def commands() -> str:
 
 
 def fields(recipe: str) -> list[tuple[str, str, str]]:
-  """The fields that a recipe's file sets: name without 'config.', value as it is written, and the comment beside and below it."""
+  """The fields that a recipe's file sets: name without 'config.', value as it is written, and the comment beside and below it.
+
+  A value that follows from another field is written as 'num_steps * 10 // 11 = 4000'.
+  """
+  config = recipes.load(recipe).get_config()
   found: list[tuple[str, str, str]] = []
   for line in (recipes.folder() / f'{recipe}.py').read_text(encoding='utf-8').splitlines():
     if match := re.match(r"  config\.([\w.]+) = ((?:'[^']*'|[^'#])*?)(?:  # (.*))?$", line):
-      found.append((match[1], match[2], match[3] or ''))
+      value = match[2]
+      if any(isinstance(node, ast.Name) and node.id == 'num_steps' for node in ast.walk(ast.parse(value))):
+        section, field = match[1].split('.')
+        value = f'{value} = {config[section][field]}' if value != 'num_steps' else str(config[section][field])
+      found.append((match[1], value, match[3] or ''))
     elif found and (match := re.match(r'  # (.*)', line)):
       found[-1] = (*found[-1][:2], f'{found[-1][2]} {match[1]}')
   return [field for field in found if field[1] != 'ConfigDict()']

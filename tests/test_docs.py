@@ -37,7 +37,7 @@ def test_every_field_of_the_recipe_has_a_line(generate, recipe):
   for name, value in named.items():
     if '.' in name:
       section, field = name.split('.')
-      assert eval(value) == config[section][field]  # what stands in the file is what holds
+      assert eval(value.rpartition(' = ')[2]) == config[section][field]  # what stands in the file is what holds
 
 
 def test_the_pages_name_no_folder_of_this_machine(generate):

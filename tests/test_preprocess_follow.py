@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from speech2lip_jax.preprocess import follow, rigid, tracking
-from speech2lip_jax.synthetic.subject import Subject
+from speech2lip_jax.synthetic.subject import SyntheticSubject
 
 SIZE, NUM_FRAMES = 160, 75
 
@@ -13,7 +13,7 @@ SIZE, NUM_FRAMES = 160, 75
 @pytest.fixture(scope='module')
 def scene(tmp_path_factory):
   """A turning head, the true landmarks, and ones of a detector that sees 80 % of each turn and trembles."""
-  subject = Subject(SIZE, NUM_FRAMES, seed=3, motion='turning')
+  subject = SyntheticSubject(SIZE, NUM_FRAMES, seed=3, motion='turning')
   path = tmp_path_factory.mktemp('follow') / 'frames.npy'
   np.save(path, np.stack([subject.render(frame).rgb for frame in range(NUM_FRAMES)]))
   true = np.stack([subject.landmarks(frame) for frame in range(NUM_FRAMES)])

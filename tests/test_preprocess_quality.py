@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from speech2lip_jax.preprocess import photometric, quality, rigid, tracking
-from speech2lip_jax.synthetic.subject import Subject
+from speech2lip_jax.synthetic.subject import SyntheticSubject
 
 SIZE, NUM_FRAMES, REPEATS = 144, 40, 15
 
 
 @pytest.fixture(scope='module')
 def scene(tmp_path_factory):
-  subject = Subject(size=SIZE, num_frames=NUM_FRAMES, seed=1, motion='nodding')
+  subject = SyntheticSubject(size=SIZE, num_frames=NUM_FRAMES, seed=1, motion='nodding')
   path = tmp_path_factory.mktemp('scene') / 'frames.npy'
   np.save(path, np.stack([subject.render(n).rgb for n in range(NUM_FRAMES)]))
   truth = np.stack([subject.landmarks(n) for n in range(NUM_FRAMES)]).astype(np.float64)

@@ -62,8 +62,8 @@ def test_a_missing_a_foreign_and_a_surplus_tracks_file_are_named(tmp_path):
 
 def head_track(num_pictures, subject_size=96):
   """Landmarks [num_pictures, 478, 3] and pictures of a rendered head."""
-  from speech2lip_jax.synthetic.subject import Subject
-  subject = Subject(size=subject_size, num_frames=num_pictures, seed=2, motion='nodding')
+  from speech2lip_jax.synthetic.subject import SyntheticSubject
+  subject = SyntheticSubject(size=subject_size, num_frames=num_pictures, seed=2, motion='nodding')
   return (np.stack([subject.landmarks(n) for n in range(num_pictures)]).astype(np.float32),
           [subject.render(n).rgb for n in range(num_pictures)])
 

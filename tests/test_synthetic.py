@@ -8,7 +8,7 @@ from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import landmarks, rigid, tracking, tracks, video
 from speech2lip_jax.synthetic import portrait, speech
 from speech2lip_jax.synthetic.expression import Expression
-from speech2lip_jax.synthetic.subject import MOTIONS, Subject, load_subject_of, make_clip
+from speech2lip_jax.synthetic.subject import MOTIONS, SyntheticSubject, load_subject_of, make_clip
 from tests import shared
 
 SIZE = 128
@@ -16,7 +16,7 @@ SIZE = 128
 
 @pytest.fixture(scope='module')
 def subject():
-  return Subject(SIZE, 200, seed=3, motion='turning')
+  return SyntheticSubject(SIZE, 200, seed=3, motion='turning')
 
 
 def sample(image, xy):
@@ -123,7 +123,7 @@ def test_sound_and_mouth_go_together():
 
 
 def test_a_subject_is_a_function_of_its_seed():
-  one, same, other = (Subject(64, 50, seed=seed) for seed in (0, 0, 1))
+  one, same, other = (SyntheticSubject(64, 50, seed=seed) for seed in (0, 0, 1))
   np.testing.assert_array_equal(one.render(30).rgb, same.render(30).rgb)
   np.testing.assert_array_equal(one.speech.sound, same.speech.sound)
   assert (one.render(30).rgb != other.render(30).rgb).any() and (one.speech.sound != other.speech.sound).any()
@@ -131,7 +131,7 @@ def test_a_subject_is_a_function_of_its_seed():
 
 @pytest.mark.parametrize('motion', list(MOTIONS))
 def test_the_head_turns_as_far_as_its_motion_says(motion):
-  poses = Subject(64, 1500, seed=2, motion=motion).observed_from_head
+  poses = SyntheticSubject(64, 1500, seed=2, motion=motion).observed_from_head
   turn = np.degrees(np.abs(rigid.vector_from_rotation(poses[:, :3, :3]))).max(0)
   limits = np.array(MOTIONS[motion][0])
   assert (turn < 1.01 * limits).all() and (turn > 0.6 * limits).all()
@@ -164,13 +164,13 @@ def test_the_foreign_sound_is_another_voice_and_all_assets_are_small():
     ({'num_frames': 0}, 'more seconds')])
 def test_bad_values_are_named(values, words):
   with pytest.raises(InputError, match=words):
-    Subject(**{'size': 64, 'num_frames': 10} | values)
+    SyntheticSubject(**{'size': 64, 'num_frames': 10} | values)
   with pytest.raises(InputError, match='must end in .mp4'):
     make_clip('talk.avi')
 
 
 def test_the_landmark_model_finds_the_landmarks_where_they_are():
-  shown = Subject(256, 100, seed=0, motion='nodding')
+  shown = SyntheticSubject(256, 100, seed=0, motion='nodding')
   errors = []
   with landmarks.Detector(shared.landmark_model()) as detector:
     for frame in range(0, 100, 12):

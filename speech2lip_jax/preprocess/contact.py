@@ -11,6 +11,7 @@ import numpy as np
 
 from speech2lip_jax.common.figures import DPI, write_png
 from speech2lip_jax.data import schema
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.preprocess import canonical, projection, rigid
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _draw_frames(rows: 'list[Axes]', arrays: dict[str, np.ndarray], meta: schema
   """Frames with landmarks and lip box; the same frames in canonical space; their canonical lips."""
   import cv2
   poses = arrays['observed_from_head'].astype(np.float64)
-  moves = poses @ np.linalg.inv(poses[meta.canonical_frame])
+  moves = relative_pose(poses, poses[meta.canonical_frame])
   depth, size, box = np.asarray(arrays['depth_canonical'], np.float64), meta.width, meta.lip_box
   grid, grid_depth = projection.lip_grid(box, depth)
   side = meta.canonical_size[0]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.preprocess import canonical, photometric, projection, tracking
 
 MAX_PLACES = 200
@@ -94,7 +95,7 @@ def follow(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarra
   grid = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), -1).astype(np.float64)
   depth = canonical.depth_map(track.points, poses[chosen], focal, size).astype(np.float64)
   view = _View(frames_path, grid, depth, focal, size)
-  moves = poses @ np.linalg.inv(poses[chosen])
+  moves = relative_pose(poses, poses[chosen])
   chunks = np.array_split(used, max(1, len(used) // CHUNK_FRAMES))
   shown = photometric.shown_frames(used)
   parts = np.array_split(shown, max(1, len(shown) // CHUNK_FRAMES))

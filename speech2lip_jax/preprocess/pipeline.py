@@ -24,6 +24,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.ops import boxes
+from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.preprocess import DEFAULT_SIZE
 
 VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
@@ -284,7 +285,7 @@ class _Work:
     picture, seen = canonical.enlarge(frames[chosen], scale), projection.canonical_pixels(landmarks[chosen], scale)
     stages.save_array(self.new / 'mask_face_canonical.npy', canonical.face_mask(seen, depth.shape))
     stages.save_array(self.new / 'mask_head_canonical.npy', canonical.head_mask(picture, seen))
-    moves = poses @ np.linalg.inv(poses[chosen])
+    moves = relative_pose(poses, poses[chosen])
     mouths = projection.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px, scale)
     box = canonical.lip_box(mouths[~plan.is_interpolated], canonical_size)
     return chosen, box, {'mouth_width_px': float(np.median(np.ptp(mouths[..., 0], axis=1)))}
@@ -296,7 +297,7 @@ class _Work:
     frames = np.load(self.new / 'frames.npy', mmap_mode='r')
     depth = np.load(self.new / 'depth_canonical.npy')
     poses = track.observed_from_head.astype(np.float64)
-    moves = poses @ np.linalg.inv(poses[canonical_frame])
+    moves = relative_pose(poses, poses[canonical_frame])
     lips = np.lib.format.open_memmap(self.new / 'rgb_lip_canonical.npy', 'w+', np.uint8, (len(frames), box.height, box.width, 3))
     read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock

@@ -1,7 +1,8 @@
-"""A talking head whose truth is known: pose, depth, landmarks and mouth of every frame (`Subject`), as a video (`make_clip`).
+"""A talking head whose truth is known: `SyntheticSubject` has pose, depth, landmarks and mouth of every frame, `make_clip` makes
+a video of it.
 
     make_clip('talk.mp4', size=256, seconds=20, seed=0, motion='nodding')   # and talk.npz, its truth
-    subject = Subject(size=256, num_frames=500, seed=0, motion='nodding')
+    subject = SyntheticSubject(size=256, num_frames=500, seed=0, motion='nodding')
     picture = subject.render(17)                                            # .rgb .mask_head .depth
     turned = subject.render(17, pose=turn @ subject.observed_from_head[17], noise=False)
 
@@ -40,7 +41,7 @@ MIN_SIZE = 64
 FRAMES_AT_ONCE = 32  # in memory while a clip is written
 
 
-class Subject:
+class SyntheticSubject:
   """One talking head.
 
   Attributes:
@@ -130,12 +131,12 @@ class Subject:
 
 
 def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, seed: int = 0, motion: str = 'nodding',
-              quality: int = 16, progress: bool = False) -> Subject:
+              quality: int = 16, progress: bool = False) -> SyntheticSubject:
   """Writes a video, H.264 and AAC at 25 frames a second, and beside it its truth: the same name with .npz.
 
-  The truth holds landmarks [N, 478, 3] float32 (pixels of the video, z as `Subject.landmarks`; what `preprocess --tracks` reads),
+  The truth holds landmarks [N, 478, 3] float32 (pixels of the video, z as in `landmarks`; what `preprocess --tracks` reads),
   observed_from_head [N, 4, 4], focal_px, opening, width, teeth, tongue and blink [N], phoneme, phoneme_start_s and
-  phoneme_end_s [P], texts, and size, seed and motion, from which `Subject` makes all the rest again.
+  phoneme_end_s [P], texts, and size, seed and motion, from which `SyntheticSubject` makes all the rest again.
 
   Args:
     path: FILE.mp4.
@@ -152,7 +153,7 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
   path = pathlib.Path(path)
   if path.suffix != '.mp4':
     raise InputError(f'{path}: must end in .mp4')
-  subject = Subject(size, round(seconds * schema.FPS), seed, motion)
+  subject = SyntheticSubject(size, round(seconds * schema.FPS), seed, motion)
   truth = subject.truth()
   with media.Mp4Writer(path, size, size, schema.FPS, subject.speech.sound[None], schema.SAMPLE_RATE, quality) as writer:
     for rgb in Bar(_pictures(subject), total=subject.num_frames, show=progress):
@@ -162,17 +163,17 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
   return subject
 
 
-def _pictures(subject: Subject) -> Iterator[np.ndarray]:
+def _pictures(subject: SyntheticSubject) -> Iterator[np.ndarray]:
   """All frames in order, rendered by as many threads as there are cores (OpenCV and NumPy let go of the interpreter)."""
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for start in range(0, subject.num_frames, FRAMES_AT_ONCE):
       yield from pool.map(lambda frame: subject.render(frame).rgb, range(start, min(start + FRAMES_AT_ONCE, subject.num_frames)))
 
 
-def load_subject_of(truth_path: os.PathLike | str) -> Subject:
+def load_subject_of(truth_path: os.PathLike | str) -> SyntheticSubject:
   """The subject again from its truth file."""
   with np.load(truth_path) as truth:
-    return Subject(int(truth['size']), len(truth['landmarks']), int(truth['seed']), str(truth['motion']))
+    return SyntheticSubject(int(truth['size']), len(truth['landmarks']), int(truth['seed']), str(truth['motion']))
 
 
 def _sway(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:

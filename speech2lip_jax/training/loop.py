@@ -132,10 +132,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """
   is_main = jax.process_index() == 0
   validate_config(config, jax.device_count())
-  announce()
-  with stage('opening the subject', show=is_main):
-    run = open_run(config, axis_name=train_step.AXIS)
+  run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
+  announce()
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   with lock(pathlib.Path(workdir), 'training') if is_main else contextlib.nullcontext():
     notes = checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
