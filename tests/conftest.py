@@ -4,6 +4,10 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
+MOST_WORKERS = 4  # each holds up to 3 GB
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 _FLAGS = {
     'xla_force_host_platform_device_count': 8,
@@ -15,3 +19,12 @@ for _name, _value in _FLAGS.items():
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # a run, its continuation and its twin compile the same step
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='speech2lip_tests_')
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+  """One process a core, since tests trace and compile on one; none more for a single file, whose tests share fixtures."""
+  if len(config.args) == 1 and '.py' in config.args[0]:
+    return 0
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  return min(cores, MOST_WORKERS)
