@@ -24,7 +24,8 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # a run, its continuation and
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
   """One process a core, since tests trace and compile on one; none more for a single file, whose tests share fixtures."""
-  if len(config.args) == 1 and '.py' in config.args[0]:
+  files = {argument.split('::')[0] for argument in config.args}
+  if len(files) == 1 and files.pop().endswith('.py'):
     return 0
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   return min(cores, MOST_WORKERS)
