@@ -53,7 +53,7 @@ def main() -> None:
     return
   load_subject(flags.FLAGS.config.data.path)  # a mistake that all trials would share
   for trial in trials:
-    checkpoint.claim_workdir(trial.workdir, trial.config)  # a folder of another sweep is told before any work
+    checkpoint.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
   jobs = {trial.name: Job(left[trial.name], trial.log) for trial in chosen if trial.name in left}
   failed = sweep(trials, jobs, workdir, LAUNCHERS[_LAUNCHER.value](_AT_ONCE.value), _AT_ONCE.value)

@@ -289,10 +289,11 @@ def test_the_best_config_is_chosen_on_validation_frames_and_can_be_trained(trial
 
 def test_a_folder_of_another_sweep_is_told_by_the_field(trials, tmp_path):
   checkpoint.claim_workdir(trials[0].workdir, trials[0].config)
+  (trials[0].workdir / 'checkpoints' / '4').mkdir(parents=True)
   other = trials_module.make_trials(hyper.product(hyper.named('slow', {'train.learning_rate': 2e-4}), hyper.sweep('seed', [0])),
                             smoke.get_config(), tmp_path)
   with pytest.raises(InputError, match='train.learning_rate=0.0001, now 0.0002'):
-    checkpoint.claim_workdir(other[0].workdir, other[0].config)
+    checkpoint.claim_workdir(other[0].workdir, other[0].config, may_change=())
 
 
 def test_progress_is_read_from_a_log_that_is_being_written(trials):

@@ -18,8 +18,8 @@ from speech2lip_jax.models.syncnet import SyncNet
 from speech2lip_jax.sync import assess, lattice, scores, syncnet_expert
 from speech2lip_jax.sync import expert as sync_expert
 from speech2lip_jax.sync import judge as sync_judge
-from speech2lip_jax.sync import loss as sync_loss
 from speech2lip_jax.sync import train_expert as train_expert_module
+from speech2lip_jax.sync.loss import sync_loss
 from speech2lip_jax.training import augment, losses
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
@@ -103,17 +103,17 @@ def test_a_still_mouth_has_no_opening_agreement():
   assert all(np.isnan(value) for value in values.values())
 
 
-def test_contrastive_sync_is_equation_6():
+def test_the_sync_loss_is_equation_6():
   one, two = np.eye(4, dtype=np.float32)[:2]
   between = (one + two) / np.sqrt(2)
   speech = np.stack([[one, two], [two, one]])  # own, one other time
-  loss = lambda mouth, weight: float(sync_loss.contrastive_sync(jnp.asarray(mouth), jnp.asarray(speech), weight))
+  loss = lambda mouth, weight: float(sync_loss(jnp.asarray(mouth), jnp.asarray(speech), weight))
   assert loss([one, two], 1.0) == pytest.approx(0, abs=1e-6)
   assert loss([two, one], 1.0) == pytest.approx(2)  # every positive 1, every negative 1
   assert loss([between, between], 0.0) == pytest.approx(1 - np.sqrt(0.5))
   assert loss([between, between], 1.0) == pytest.approx(1)
   alike = np.stack([[one, one], [one, one]])
-  assert float(sync_loss.contrastive_sync(jnp.asarray([one, one]), jnp.asarray(alike), 1.0)) == pytest.approx(0, abs=1e-6)
+  assert float(sync_loss(jnp.asarray([one, one]), jnp.asarray(alike), 1.0)) == pytest.approx(0, abs=1e-6)
 
 
 def test_edge_distance_minds_blur_more_than_light():

@@ -219,7 +219,7 @@ def test_a_trained_workdir_goes_on_with_what_our_remedies_change(folder, workdir
   config.train.batch_size = 32
   lines = checkpoint.claim_workdir(copy, config)
   assert [line.split('config.')[1].split('=')[0] for line in lines] == [
-      'train.batch_size', 'train.blend_start_step', 'train.learning_rate', 'train.num_steps']
+      'sync.start_step', 'train.batch_size', 'train.blend_start_step', 'train.learning_rate', 'train.num_steps']
   assert checkpoint.read_config(copy).train.num_steps == 24 and checkpoint.claim_workdir(copy, config) == []
 
 

@@ -9,4 +9,4 @@ def relative_pose(observed_from_head: np.ndarray, canonical_from_head: np.ndarra
     observed_from_head: [..., 4, 4] pose T_n of the frame, head → camera.
     canonical_from_head: [4, 4] pose T_c of the canonical frame.
   """
-  return observed_from_head @ np.linalg.inv(np.asarray(canonical_from_head, np.float64))
+  return np.asarray(observed_from_head) @ np.linalg.inv(np.asarray(canonical_from_head, np.float64))

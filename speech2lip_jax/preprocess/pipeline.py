@@ -29,7 +29,7 @@ from speech2lip_jax.preprocess import DEFAULT_SIZE
 
 VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
-HAVE_BARS = ('landmarks', 'frames', 'lips')  # the stages that count their frames
+QUIET = ('sound check', 'landmarks', 'frames', 'lips')  # stages of a moment, or with a bar of their own
 
 
 def preprocess(patterns: Sequence[str],
@@ -200,7 +200,7 @@ class _Work:
 
   def _timed(self, name: str, function, *arguments):
     started = time.monotonic()
-    with stage(name, show=name not in HAVE_BARS):
+    with stage(name, show=name not in QUIET):
       result = function(*arguments)
     self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
     return result

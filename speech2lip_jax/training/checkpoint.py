@@ -6,6 +6,7 @@ parts, since one from before Blend-Net or the sync loss began would render witho
 import json
 import os
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -91,15 +92,17 @@ class Checkpoints:
                        'use another --workdir') from error
 
 
-def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = True) -> list[str]:
+def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = True, may_change: Collection[str] = MAY_CHANGE
+                  ) -> list[str]:
   """Writes the resolved config to WORKDIR/config.json, the subject's path made absolute.
 
-  A workdir without checkpoints takes any config. One with checkpoints keeps its own but for the fields of `MAY_CHANGE`.
+  A workdir without checkpoints takes any config. One with checkpoints keeps its own but for the fields of `may_change`.
 
   Args:
     workdir: the folder, made where it is not there.
     config: what is to be trained now.
     write: False only checks, for all processes but the first.
+    may_change: the fields that may differ from those of the checkpoints.
 
   Returns:
     A line for each field that has changed.
@@ -115,7 +118,7 @@ def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = 
     for name in sorted(there.keys() | here.keys()):
       if there.get(name) == here.get(name):
         continue
-      if name not in MAY_CHANGE:
+      if name not in may_change:
         raise InputError(f'{path}: this workdir was made with config.{name}={there.get(name)!r}, now {here.get(name)!r}; '
                          'give the same config to resume, or another --workdir')
       changes.append(f'{workdir}: goes on with config.{name}={here.get(name)!r}, before {there.get(name)!r}')
