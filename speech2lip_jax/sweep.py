@@ -39,7 +39,7 @@ def main() -> None:
   from speech2lip_jax.sweeps.results import write_results
   from speech2lip_jax.sweeps.run import sweep
   from speech2lip_jax.sweeps.trials import commands, load_hyper, make_trials, shell
-  from speech2lip_jax.training import checkpoint
+  from speech2lip_jax.workdir import checkpoint
   flag, judge = flags.FLAGS['config'], flags.FLAGS['judge'].value
   config_file, given = config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
   workdir = pathlib.Path(WORKDIR.value)

@@ -21,9 +21,9 @@ from speech2lip_jax.released import step as released_step
 from speech2lip_jax.released import warp as released_warp
 from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
-from speech2lip_jax.training import checkpoint as checkpoint_module
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
+from speech2lip_jax.workdir import checkpoint as checkpoint_module
 from tests import goldens
 from tests.toy_subject import write_toy_subject
 

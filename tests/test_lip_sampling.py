@@ -10,7 +10,7 @@ from speech2lip_jax.data import dataset
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models import lip_field
 from speech2lip_jax.models.build import build_model
-from speech2lip_jax.training import state as train_state
+from speech2lip_jax.workdir import state as workdir_state
 from tests.toy_subject import rotation, write_toy_subject
 
 
@@ -35,7 +35,7 @@ class Toy:
   def __init__(self, subject, **changes):
     config = toy_config(subject, **changes)
     self.model, self.constants = build_model(subject, config), subject_constants(subject, np.arange(20))
-    shapes = jax.eval_shape(lambda constants: train_state.create_variables(self.model, constants, config), self.constants)
+    shapes = jax.eval_shape(lambda constants: workdir_state.create_variables(self.model, constants, config), self.constants)
     rng = np.random.default_rng(0)
     random = lambda shape: (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]) or 1)).astype(np.float32)
     self.variables = jax.tree.map(lambda x: random(x.shape), shapes)

@@ -13,7 +13,7 @@ from speech2lip_jax.models.build import build_model
 from speech2lip_jax.ops import camera, fill, splat
 from speech2lip_jax.rendering import head_motion, pose
 from speech2lip_jax.rendering import predictor as predictor_module
-from speech2lip_jax.training import state as train_state
+from speech2lip_jax.workdir import state as workdir_state
 from tests.toy_subject import write_toy_subject
 
 _SIZE, _FOCAL = (48, 56), 90.0
@@ -195,7 +195,7 @@ def test_speech_at_poses_moves_the_composed_frame(subject):
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
-  variables = jax.jit(lambda constants: train_state.create_variables(model, constants, config))(constants)
+  variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
   predictor = predictor_module.Predictor(model, variables, constants, subject, batch_size=1)
   ids = np.arange(3, 11)
   windows = dataset.subject_mel_windows(subject, ids, config.audio.window_steps)

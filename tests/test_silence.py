@@ -12,7 +12,7 @@ from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.build import build_model
 from speech2lip_jax.rendering import predictor, silence
 from speech2lip_jax.rendering import trained as trained_run
-from speech2lip_jax.training import state as train_state
+from speech2lip_jax.workdir import state as workdir_state
 from tests.toy_subject import write_toy_subject
 
 
@@ -36,7 +36,7 @@ def make_trained(subject, **changes):
   split = dataset.split_frames(subject, config.data)
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
-  variables = jax.jit(lambda constants: train_state.create_variables(model, constants, config))(constants)
+  variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
   return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio),
                          predictor.Predictor(model, variables, constants, subject, batch_size=1), 0)
 

@@ -21,7 +21,7 @@ from speech2lip_jax.sweeps import results as sweep_results
 from speech2lip_jax.sweeps import run as sweep_run
 from speech2lip_jax.sweeps import trials as trials_module
 from speech2lip_jax.sweeps.launcher import DONE, FAILED, RUNNING, Job, LocalLauncher
-from speech2lip_jax.training import checkpoint
+from speech2lip_jax.workdir import checkpoint
 from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

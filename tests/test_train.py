@@ -26,10 +26,11 @@ from speech2lip_jax.models.build import build_model
 from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.report import held_out
-from speech2lip_jax.training import checkpoint
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
+from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import state as workdir_state
 from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -243,7 +244,7 @@ def test_a_workdir_finds_its_subject_from_any_folder(folder, tmp_path, monkeypat
 
 
 def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
-  state = train_state.TrainState(*[np.int32(0)] * 5)
+  state = workdir_state.TrainState(*[np.int32(0)] * 5)
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
     for step, (score, phase) in enumerate([(30.0, 0), (31.0, 0), (29.0, 1), (28.0, 1)], 1):
       checkpoints.save(state._replace(step=np.int32(step)), score, phase)

@@ -18,9 +18,10 @@ from speech2lip_jax.models.audio_net import AudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.lip_field import LipField
 from speech2lip_jax.released import import_dataset, torch_file, torch_weights
-from speech2lip_jax.training import checkpoint
 from speech2lip_jax.training import state as train_state
-from speech2lip_jax.training.run import open_run
+from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import state as workdir_state
+from speech2lip_jax.workdir.run import open_run
 
 
 class Networks(NamedTuple):
@@ -135,10 +136,10 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   config = imported_config(networks, workdir / 'subject', features)
   run = open_run(config)
   optimizer, _ = train_state.make_optimizer(config.train)
-  shapes = jax.eval_shape(lambda: train_state.create_variables(run.model, run.constants, config, networks.num_channels))
+  shapes = jax.eval_shape(lambda: workdir_state.create_variables(run.model, run.constants, config, networks.num_channels))
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes['params'])
   params = zeros | networks.params  # D_c's correction stays 0
-  state = train_state.TrainState(jax.numpy.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
+  state = workdir_state.TrainState(jax.numpy.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
   checkpoint.claim_workdir(workdir, config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
     checkpoints.save(state, score=0.0, phase=0)  # not measured: the first validation of a continued training ranks above it

@@ -16,9 +16,9 @@ from speech2lip_jax.data.dataset import Split, Subject
 from speech2lip_jax.data.features import SpeechFeatures
 from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.predictor import Predictor
-from speech2lip_jax.training import checkpoint
-from speech2lip_jax.training import state as train_state
-from speech2lip_jax.training.run import open_run
+from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import state as workdir_state
+from speech2lip_jax.workdir.run import open_run
 
 HEARD_AROUND = 75  # frames of a clip around those wanted, for the detector of speech to hear as well
 
@@ -104,7 +104,7 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     if step is None:
       raise InputError(f'{workdir}/checkpoints: no checkpoint yet; let speech2lip train run to its first one '
                        f'({config.train.eval_every} steps)')
-    create = lambda constants: train_state.create_variables(run.model, constants, config, run.features.num_channels)
+    create = lambda constants: workdir_state.create_variables(run.model, constants, config, run.features.num_channels)
     shapes = jax.eval_shape(create, run.constants)
     weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
   if step <= config.train.blend_start_step:

@@ -24,7 +24,7 @@ from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
-from speech2lip_jax.training.summary import read_log
+from speech2lip_jax.workdir.summary import read_log
 
 MOUTH_REGION = 'pixels whose place in canonical space falls in the lip box'
 NUM_NEAREST = 8

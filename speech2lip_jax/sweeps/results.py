@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.common.figures import new_figure, plain, svg
 from speech2lip_jax.common.files import write_text
-from speech2lip_jax.training.summary import read_log
+from speech2lip_jax.workdir.summary import read_log
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

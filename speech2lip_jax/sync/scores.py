@@ -19,7 +19,6 @@ def subject_activity(subject: Subject, frame_ids: np.ndarray) -> np.ndarray:
   return activity
 
 
-
 @dataclasses.dataclass(frozen=True)
 class SyncScores:
   """distances: [windows, 31], see `metrics.sync.offset_distances`; speech_share: [windows] of the 1 s window's frames that are
@@ -37,14 +36,12 @@ class SyncScores:
                                                'num_speech_windows': len(spoken)}
 
 
-
 def sum_scores(scores: list[SyncScores]) -> SyncScores:
   """The scores of several runs as one."""
   known = [score for score in scores if score.num_acc5]
   acc5 = np.average([s.acc5 for s in known], weights=[s.num_acc5 for s in known]) if known else float('nan')
   return SyncScores(np.concatenate([s.distances for s in scores]), np.concatenate([s.speech_share for s in scores]),
                     float(acc5), sum(s.num_acc5 for s in known))
-
 
 
 def score_lips(expert: Expert, subject: Subject, frame_ids: np.ndarray, rgb_lip: np.ndarray, activity: np.ndarray) -> SyncScores:

@@ -13,7 +13,7 @@ from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
 from speech2lip_jax.models.lpips import load_lpips
 from speech2lip_jax.sync.expert import listed_folders, open_experts, save_expert, sync_sampler
 from speech2lip_jax.sync.train_expert import train_expert
-from speech2lip_jax.training.run import Run
+from speech2lip_jax.workdir.run import Run
 
 
 class Frozen(NamedTuple):

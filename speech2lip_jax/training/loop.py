@@ -19,13 +19,14 @@ from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
-from speech2lip_jax.training import checkpoint
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
-from speech2lip_jax.training.run import Run, open_run
-from speech2lip_jax.training.summary import Summary
 from speech2lip_jax.training.validation import Validation
+from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import state as workdir_state
+from speech2lip_jax.workdir.run import Run, open_run
+from speech2lip_jax.workdir.summary import Summary
 
 
 def validate_config(config: ConfigDict, num_devices: int) -> None:
@@ -67,7 +68,7 @@ def what_will_not_happen(config: ConfigDict) -> list[str]:
   return lines
 
 
-def with_learned_depth(run: Run, state: train_state.TrainState) -> tuple[train_state.TrainState, dict[str, float]]:
+def with_learned_depth(run: Run, state: workdir_state.TrainState) -> tuple[workdir_state.TrainState, dict[str, float]]:
   """The state with D_c learned from the training frames (Eq. 9), if it then fits the validation frames better.
 
   Returns:
@@ -88,8 +89,8 @@ def with_learned_depth(run: Run, state: train_state.TrainState) -> tuple[train_s
   return state, {'metric/head_rms_tracked_depth': tracked_error, 'metric/head_rms_learned_depth': learned_error}
 
 
-def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: train_state.TrainState
-          ) -> tuple[train_state.TrainState, int, dict[str, float]]:
+def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: workdir_state.TrainState
+          ) -> tuple[workdir_state.TrainState, int, dict[str, float]]:
   """The state to go on from: the newest checkpoint's, or `state` with D_c learned.
 
   Returns:

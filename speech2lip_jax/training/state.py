@@ -1,6 +1,4 @@
-"""The state of training, its optimizer, and the first state."""
-from typing import Any, NamedTuple
-
+"""The optimizer, and the state at the first step."""
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,15 +7,7 @@ from ml_collections import ConfigDict
 from speech2lip_jax.data import schema
 from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.speech2lip import Speech2Lip
-
-
-class TrainState(NamedTuple):
-  """All that training changes. step: int32 scalar, steps already taken. ema_params: the weights to render with."""
-  step: jax.Array
-  params: Any
-  batch_stats: Any
-  opt_state: Any
-  ema_params: Any
+from speech2lip_jax.workdir.state import TrainState, create_variables
 
 
 def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -29,13 +19,6 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
   optimizer = optax.chain(optax.clip_by_global_norm(train_config.clip_norm),
                           optax.adamw(schedule, weight_decay=train_config.weight_decay, mask=is_network))
   return optimizer, schedule
-
-
-def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict,
-                     num_channels: int = schema.NUM_MEL_BANDS) -> dict[str, Any]:
-  """Initial {'params', 'batch_stats'}, a function of config.seed; num_channels: of the speech features."""
-  audio_feat = jnp.zeros((1, config.audio.window_steps, num_channels))
-  return model.clone(axis_name=None).init(jax.random.key(config.seed), audio_feat, constants, method='initialise')
 
 
 def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,

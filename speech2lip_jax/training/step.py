@@ -24,7 +24,7 @@ from speech2lip_jax.sync.loss import sync_loss
 from speech2lip_jax.training import losses
 from speech2lip_jax.training.augment import augmented
 from speech2lip_jax.training.frozen import Frozen
-from speech2lip_jax.training.state import TrainState
+from speech2lip_jax.workdir.state import TrainState
 
 AXIS = 'device'
 

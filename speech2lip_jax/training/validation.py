@@ -6,8 +6,8 @@ import numpy as np
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.metrics import image as image_metrics
 from speech2lip_jax.rendering.predictor import Prediction, Predictor
-from speech2lip_jax.training.run import Run
-from speech2lip_jax.training.state import TrainState
+from speech2lip_jax.workdir.run import Run
+from speech2lip_jax.workdir.state import TrainState
 
 NUM_SAMPLES = 6  # test frames in a sample picture
 

@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from speech2lip_jax.common import recipes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import write_text
-from speech2lip_jax.training.state import TrainState
+from speech2lip_jax.workdir.state import TrainState
 
 SCORE, PHASE = 'psnr_lip_val', 'phase'
 _OVER_ANY_SCORE = 1000.0  # dB
