@@ -112,3 +112,12 @@ def test_a_stage_is_named_before_it_begins_and_timed_when_it_was_slow(file, cloc
   with progress.stage('tracking'):
     clock[0] += 70
   assert re.search(r'tracking …\ntracking: 70 s\n$', file.getvalue())
+
+
+def test_a_slow_stage_says_now_and_then_that_it_goes_on(file, monkeypatch):
+  monkeypatch.setattr(progress, 'SLOW_S', 0.02)
+  monkeypatch.setattr(progress, 'LINE_S', 0.02)
+  with progress.stage('tracking'):
+    while file.getvalue().count('tracking: 0 s so far') < 2:
+      time.sleep(0.01)
+  assert file.getvalue().endswith('tracking: 0 s\n')

@@ -1,6 +1,7 @@
 """How far work is, on standard error: a bar in a terminal, a plain line now and then where the output is none."""
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
@@ -80,11 +81,28 @@ class Bar(tqdm):
 
 @contextlib.contextmanager
 def stage(name: str, show: bool = True) -> Iterator[None]:
-  """Says that work without a count begins and, if it took more than SLOW_S, how long it took."""
-  started = time.monotonic()
-  if show:
-    tqdm.write(f'{name} …', file=sys.stderr)
-  yield
-  seconds = time.monotonic() - started
-  if show and seconds > SLOW_S:
-    tqdm.write(f'{name}: {seconds:.0f} s', file=sys.stderr)
+  """Says that work without a count begins; if it takes more than SLOW_S, now and then how long it has taken, and at its end."""
+  started, is_over = time.monotonic(), threading.Event()
+
+  def tell(more: str) -> None:
+    tqdm.write(f'{name}: {time.monotonic() - started:.0f} s{more}', file=sys.stderr)
+
+  def tell_now_and_then() -> None:
+    wait_s = SLOW_S
+    while not is_over.wait(wait_s):
+      tell(' so far')
+      wait_s = LINE_S
+
+  if not show:
+    yield
+    return
+  tqdm.write(f'{name} …', file=sys.stderr)
+  thread = threading.Thread(target=tell_now_and_then, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    is_over.set()
+    thread.join()
+  if time.monotonic() - started > SLOW_S:
+    tell('')
