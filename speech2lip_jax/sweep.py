@@ -37,7 +37,7 @@ def main() -> None:
     raise InputError('--workdir is missing: the folder for the trials and their table')
   from speech2lip_jax.data.dataset import load_subject
   from speech2lip_jax.sweeps.results import write_results
-  from speech2lip_jax.sweeps.run import sweep
+  from speech2lip_jax.sweeps.run import run_trials
   from speech2lip_jax.sweeps.trials import commands, load_hyper, make_trials, shell
   from speech2lip_jax.workdir import checkpoint
   flag, judge = flags.FLAGS['config'], flags.FLAGS['judge'].value
@@ -56,7 +56,7 @@ def main() -> None:
     checkpoint.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
   jobs = {trial.name: Job(left[trial.name], trial.log) for trial in chosen if trial.name in left}
-  failed = sweep(trials, jobs, workdir, LAUNCHERS[_LAUNCHER.value](_AT_ONCE.value), _AT_ONCE.value)
+  failed = run_trials(trials, jobs, workdir, LAUNCHERS[_LAUNCHER.value](_AT_ONCE.value), _AT_ONCE.value)
   print(write_results(trials, workdir))
   print(f'{workdir}: results.csv, table.md, table.csv, plot.svg; best.py is the best trial\'s config')
   for name in failed:

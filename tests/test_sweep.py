@@ -162,7 +162,7 @@ def test_a_sweep_goes_on_after_a_failed_trial_and_says_where_its_log_is(trials, 
     if trial.name == 'slow,seed=1':
       return 'echo out of memory; false'
     return f'mkdir -p {trial.metrics_json.parent} && echo \'{{"psnr_lip": 30.0}}\' > {trial.metrics_json}'
-  assert sweep_run.sweep(trials, jobs_of(trials, command), tmp_path, LocalLauncher(2), 2) == ['slow,seed=1']
+  assert sweep_run.run_trials(trials, jobs_of(trials, command), tmp_path, LocalLauncher(2), 2) == ['slow,seed=1']
   told = capsys.readouterr().err
   assert str(trials[1].log) in told and '3 finished, 1 failed' in told
   assert trials[1].log.read_text() == 'out of memory\n'

@@ -82,7 +82,7 @@ def run(jobs: dict[str, Job], states: dict[str, str], launcher: Launcher, at_onc
   changed(None)
 
 
-def sweep(trials: list[Trial], jobs: dict[str, Job], workdir: pathlib.Path, launcher: Launcher, at_once: int) -> list[str]:
+def run_trials(trials: list[Trial], jobs: dict[str, Job], workdir: pathlib.Path, launcher: Launcher, at_once: int) -> list[str]:
   """Runs the jobs and writes the results of all trials after each; returns the names of the trials that failed."""
   states = {trial.name: FINISHED if trial.metrics_json.is_file() else WAITING for trial in trials}
   board = Board(trials, sys.stderr)
