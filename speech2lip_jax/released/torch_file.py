@@ -115,7 +115,7 @@ def _pickles(path):
             with archive.open(name) as stream:
               yield _instructions(stream)
     except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
-      return  # Damaged inside.
+      return  # Damaged, or packed as zipfile does not know (NotImplementedError): load_checkpoint tells that it cannot be read.
   else:
     with open(path, 'rb') as stream:
       for _ in range(5):  # The older format: magic number, version, machine, the object, names of its storages.
