@@ -110,11 +110,11 @@ class Bench:
     config.train.update(**train)
     self.subject = dataset.load_subject(folder)
     self.split = dataset.split_frames(self.subject, config.data)
-    self.features = open_features(self.subject, config.audio)
+    self.features = open_features(self.subject, config.audio, self.split.train)
     self.constants = subject_constants(self.subject, self.split.train)
     self.model = build_model(self.subject, config, train_step.AXIS)
     self.optimizer, _ = train_state.make_optimizer(config.train)
-    self.state = train_state.create_state(self.model, self.optimizer, self.constants, config)
+    self.state = train_state.create_state(self.model, self.optimizer, self.constants, config, self.features.num_channels)
 
   def resident(self):
     from speech2lip_jax.data.input_pipeline import make_resident

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
   config.data.test_every = 6  # clips; clip 6, 12, 18 … in name order are test
   config.data.test_fraction = 0.1  # of all frames, for split 'tail'; 0 … 0.5
   config.data.val_fraction = 0.06  # of the training part, kept out of training to pick the best checkpoint; 0 … 0.5
+  config.data.val_blocks = 5  # stretches of time that it comes from, for split 'tail'; 1: the end of the training part
   config.data.max_train_seconds = 0.0  # the first so many seconds of the training part are used, as if there were no more; 0: all
   config.data.num_val_frames = 64  # validation frames looked at in each round, evenly spaced
   config.data.prefetch = 2  # batches made ahead by the loader thread, ≥ 1

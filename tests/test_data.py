@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 
 def data_config(**changes):
-  base = {'split': 'auto', 'test_every': 6, 'test_fraction': 0.1, 'val_fraction': 0.1, 'max_train_seconds': 0.0}
+  base = {'split': 'auto', 'test_every': 6, 'test_fraction': 0.1, 'val_fraction': 0.1, 'val_blocks': 1, 'max_train_seconds': 0.0}
   return ConfigDict(base | changes)
 
 

@@ -3,16 +3,19 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from scipy.io import wavfile
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
-from speech2lip_jax.data import dataset, features, schema, speech_encoder
+from speech2lip_jax.data import dataset, features, schema, speech_encoder, whisper_speech
 from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.synthetic.speech import foreign_sound
 from speech2lip_jax.training import loop as training_loop
+from speech2lip_jax.training.augment import augmented
 from tests.toy_subject import write_toy_subject
 
 
@@ -32,6 +35,11 @@ def audio_config(source, **changes):
   return config
 
 
+def open_of(subject, config):
+  """All frames count as training frames."""
+  return features.open_features(subject, config, np.arange(subject.meta.num_frames))
+
+
 def save(path, array):
   np.save(path, array)
   return path
@@ -43,7 +51,7 @@ def sound_of(subject, seconds=None):
 
 
 def test_mel_windows_of_the_subject_and_of_its_own_sound_are_the_same(subject):
-  mel = features.open_features(subject, audio_config('mel', normalise=False))
+  mel = open_of(subject, audio_config('mel', normalise=False))
   clip = subject.meta.clips[0]
   windows = mel.sound_windows(sound_of(subject)[:clip.num_frames * schema.SAMPLES_PER_FRAME], clip.num_frames)
   assert windows.shape == (clip.num_frames, mel.num_steps, mel.num_channels)
@@ -52,10 +60,10 @@ def test_mel_windows_of_the_subject_and_of_its_own_sound_are_the_same(subject):
 
 
 def test_a_louder_recording_of_the_same_speech_sounds_the_same_and_silence_stays_silence(subject):
-  mel = features.open_features(subject, audio_config('mel'))
+  mel = open_of(subject, audio_config('mel'))
   sound, count, ids = sound_of(subject), subject.meta.num_frames, np.arange(8, 24)
   softly = (sound * 0.25).astype(np.int16)
-  plain = features.open_features(subject, audio_config('mel', normalise=False))
+  plain = open_of(subject, audio_config('mel', normalise=False))
   apart = lambda of: np.median(np.abs(of.sound_windows(sound, count)[ids] - of.sound_windows(softly, count)[ids]))
   assert apart(mel) < 0.35 * apart(plain)
   silent = mel.sound_windows(np.zeros_like(sound), count)[ids]
@@ -68,7 +76,7 @@ def test_a_louder_recording_of_the_same_speech_sounds_the_same_and_silence_stays
 def test_windows_from_a_file_are_those_of_their_frame(subject, tmp_path):
   ids = np.arange(subject.meta.num_frames)
   array = np.broadcast_to(ids[:, None, None], (len(ids), 16, 3)).astype(np.float16)
-  opened = features.open_features(subject, audio_config(save(tmp_path / 'x.npy', array)))
+  opened = open_of(subject, audio_config(save(tmp_path / 'x.npy', array)))
   assert (opened.num_steps, opened.num_channels) == (16, 3)
   windows = opened.subject_windows(ids)
   assert windows.dtype == np.float32 and abs(windows.mean()) < 1e-3 and abs(windows.std() - 1) < 1e-3
@@ -81,7 +89,7 @@ def test_steps_from_a_file_are_cut_by_time_and_stay_in_their_clip(subject, tmp_p
   num_frames, rate = subject.meta.num_frames, 50.0
   seconds = (np.arange(round(num_frames / 25 * rate)) + 0.5) / rate
   array = np.stack([seconds, 0 * seconds + 7], 1)  # float64; a constant channel
-  opened = features.open_features(subject, audio_config(save(tmp_path / 'x.npy', array), features_rate=rate))
+  opened = open_of(subject, audio_config(save(tmp_path / 'x.npy', array), features_rate=rate))
   unscale = lambda windows: windows[..., 0] * seconds.std() + seconds.mean()
   times = unscale(opened.subject_windows(np.arange(num_frames)))
   assert (opened.subject_windows([3])[..., 1] == 0).all()
@@ -109,7 +117,7 @@ def test_steps_from_a_file_are_cut_by_time_and_stay_in_their_clip(subject, tmp_p
 def test_a_file_that_does_not_fit_is_told_in_one_line(subject, tmp_path, shape, options, message):
   path = save(tmp_path / 'x.npy', np.zeros(shape, np.float32))
   with pytest.raises(InputError, match=message) as error:
-    features.open_features(subject, audio_config(path, **options))
+    open_of(subject, audio_config(path, **options))
   assert '\n' not in str(error.value)
 
 
@@ -117,26 +125,26 @@ def test_what_is_in_a_file_is_checked(subject, tmp_path):
   array = np.zeros((105, 16, 3), np.float32)
   array[77, 3, 1] = np.nan
   with pytest.raises(InputError, match='row 77 holds NaN'):
-    features.open_features(subject, audio_config(save(tmp_path / 'nan.npy', array)))
+    open_of(subject, audio_config(save(tmp_path / 'nan.npy', array)))
   with pytest.raises(InputError, match='holds int64; must be one array of floats'):
-    features.open_features(subject, audio_config(save(tmp_path / 'int.npy', np.zeros((105, 16, 3), np.int64))))
+    open_of(subject, audio_config(save(tmp_path / 'int.npy', np.zeros((105, 16, 3), np.int64))))
   with pytest.raises(InputError, match='cannot be read as .npy'):
-    features.open_features(subject, audio_config(save(tmp_path / 'objects.npy', np.array([{}, {}]))))
+    open_of(subject, audio_config(save(tmp_path / 'objects.npy', np.array([{}, {}]))))
   (tmp_path / 'text.npy').write_text('no array')
   with pytest.raises(InputError, match='cannot be read as .npy'):
-    features.open_features(subject, audio_config(tmp_path / 'text.npy'))
+    open_of(subject, audio_config(tmp_path / 'text.npy'))
   with pytest.raises(InputError, match='no such file'):
-    features.open_features(subject, audio_config(tmp_path / 'nowhere.npy'))
+    open_of(subject, audio_config(tmp_path / 'nowhere.npy'))
   for source in ('deepspeech', 'hf:', ''):
-    with pytest.raises(InputError, match="must be 'mel'"):
-      features.open_features(subject, audio_config(source))
+    with pytest.raises(InputError, match="must be one of 'mel'"):
+      open_of(subject, audio_config(source))
   with pytest.raises(InputError, match='leave it 0'):
-    features.open_features(subject, audio_config('mel', features_rate=50.0))
+    open_of(subject, audio_config('mel', features_rate=50.0))
 
 
 def test_the_features_of_a_new_sound_are_asked_for_and_checked(subject, tmp_path):
   windows = save(tmp_path / 'x.npy', np.random.default_rng(0).random((105, 16, 3), np.float32))
-  opened = features.open_features(subject, audio_config(windows))
+  opened = open_of(subject, audio_config(windows))
   sound = sound_of(subject)
   with pytest.raises(InputError, match=r'--features FILE.npy, \[N, 16, 3\]'):
     opened.sound_windows(sound, 105)
@@ -145,7 +153,7 @@ def test_the_features_of_a_new_sound_are_asked_for_and_checked(subject, tmp_path
   with pytest.raises(InputError, match=r'holds \(105, 16, 4\); the model was trained on \[N, 16, 3\]'):
     opened.sound_windows(sound, 105, str(save(tmp_path / 'wide.npy', np.zeros((105, 16, 4), np.float32))))
   with pytest.raises(InputError, match='leave it out'):
-    features.open_features(subject, audio_config('mel')).sound_windows(sound, 105, str(windows))
+    open_of(subject, audio_config('mel')).sound_windows(sound, 105, str(windows))
 
 
 def test_a_model_trains_and_renders_on_features_from_a_file(tmp_path):
@@ -205,39 +213,82 @@ def speech():
 def test_chunks_of_long_sound_give_what_one_pass_gives(tmp_path, monkeypatch, speech, family, norm):
   model = tiny_encoder(tmp_path, family, norm)
   import torch
+  sound = (speech * 32767).astype(np.int16)
+  speech = sound / np.float32(32768)
   with torch.inference_mode():
     whole = (speech - speech.mean()) / np.sqrt(speech.var() + 1e-7)
     one_pass = model(torch.from_numpy(whole)[None]).last_hidden_state[0].numpy()
   monkeypatch.setattr(speech_encoder, 'CONVOLUTION_S', 0.7)
-  encoder = speech_encoder.SpeechEncoder(str(tmp_path))
+  encoder = speech_encoder.open_encoder(str(tmp_path))
   assert (encoder.rate, encoder.first_step, encoder.num_channels) == (50.0, 0.625, 32)
-  chunked = encoder(speech)
+  chunked = encoder(sound, 1.0)
   assert chunked.shape == one_pass.shape == (599, 32)
   assert np.abs(chunked - one_pass).max() < 2e-5 * np.abs(one_pass).max() + 2e-5
   # A transformer with a window shorter than the sound is another function; with enough context it is a near one.
   monkeypatch.setattr(speech_encoder, 'ATTENTION_S', 6.0)
   monkeypatch.setattr(speech_encoder, 'ATTENTION_CONTEXT_S', 1.5)
-  windowed = encoder(speech)
+  windowed = encoder(sound, 1.0)
   correlation = np.corrcoef(windowed.ravel(), one_pass.ravel())[0, 1]
   assert windowed.shape == one_pass.shape and correlation > 0.999, correlation
 
 
-def test_whisper_gives_its_own_pass_and_goes_on_after_its_window(tmp_path, speech):
+def test_a_whisper_of_a_folder_gives_what_transformers_gives(tmp_path, speech):
   model = tiny_encoder(tmp_path, 'whisper')
   import torch
-  import transformers
-  encoder = speech_encoder.SpeechEncoder(str(tmp_path))
+  encoder = speech_encoder.open_encoder(str(tmp_path))
+  assert isinstance(encoder, whisper_speech.WhisperSpeech)
   assert (encoder.rate, encoder.first_step, encoder.num_channels) == (50.0, 0.0, 32)
-  short = speech[:3 * 16_000]  # its window is 4 s
-  mel = transformers.WhisperFeatureExtractor(chunk_length=4)(short, sampling_rate=16_000, return_tensors='pt').input_features
+  sound = (speech[:2 * 16_000] * 20000).astype(np.int16)
+  level = whisper_speech.speech_level(sound)
+  padded = np.zeros(whisper_speech.HOP * 400 + 240, np.float32)  # its window is 4 s, of which 1 s goes ahead of the sound
+  padded[16_000 + 200:][:len(sound)] = sound / np.float32(32768 * level)
   with torch.inference_mode():
-    one_pass = model.encoder(mel).last_hidden_state[0, :150].numpy()
-  np.testing.assert_allclose(encoder(short), one_pass, atol=1e-4)
-  long = encoder(speech)
-  assert long.shape == (600, 32)
-  # No pass holds 12 s: each window is one, and one takes over from another within the context of both.
-  steps = np.linalg.norm(np.diff(long, axis=0), axis=1)
-  assert np.median(steps) > 0 and steps.max() < 6 * np.median(steps)
+    one_pass = model.encoder(torch.from_numpy(whisper_speech.whisper_mel(padded).T[None])).last_hidden_state[0, 50:150].numpy()
+  np.testing.assert_allclose(encoder(sound, level), one_pass, atol=1e-4)
+  (tmp_path / 'model.safetensors').write_bytes(b'nothing')
+  with pytest.raises(InputError, match='download the folder again'):
+    speech_encoder.open_encoder(str(tmp_path))
+
+
+# ---- the package's own encoder
+
+
+def test_the_place_in_a_window_and_the_loudness_matter_little():
+  sound = foreign_sound()[:9 * schema.SAMPLE_RATE]
+  encoder, level = whisper_speech.own_encoder(), whisper_speech.speech_level(sound)
+  states = encoder(sound, level)
+  assert states.shape == (450, 384) and np.isfinite(states).all()
+  same = lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1]
+  other = encoder(sound, level, rendition=1)
+  assert 0.9 < same(states - states.mean(0), other - states.mean(0)) < 0.9999
+  quiet = (sound // 8).astype(np.int16)
+  assert same(states, encoder(quiet, whisper_speech.speech_level(quiet))) > 0.999, 'loudness is levelled'
+  late = encoder(np.concatenate([np.zeros(6400, np.int16), sound]), level)[20:]
+  assert same(late[:430], states[:430]) > 0.98
+  assert np.isfinite(encoder(np.zeros(3, np.int16), whisper_speech.speech_level(np.zeros(3, np.int16)))).all()
+
+
+def test_own_features_hold_mel_and_main_components_on_mels_steps(subject):
+  ids = np.arange(40)
+  whisper, both, mel = (open_of(subject, audio_config(source)) for source in ('whisper', 'mel+whisper', 'mel'))
+  assert (whisper.num_channels, both.num_channels) == (80, 160)
+  np.testing.assert_array_equal(both.subject_windows(ids)[..., :80], mel.subject_windows(ids))
+  speech = both.subject_speech()
+  assert len(speech.steps) == 2
+  np.testing.assert_array_equal(speech.steps[0][speech.first[ids][:, None] + np.arange(16)], both.subject_windows(ids))
+  spread = speech.steps[0][:, 80:].std(0)
+  assert spread[0] > 2 * spread[30] > 0, 'the main components come first and are not whitened'
+  clip = subject.meta.clips[0]
+  new = both.sound_windows(sound_of(subject)[:clip.num_frames * schema.SAMPLES_PER_FRAME], clip.num_frames)
+  assert np.corrcoef(new[ids][..., 80:].ravel(), both.subject_windows(ids)[..., 80:].ravel())[0, 1] > 0.9
+
+
+def test_other_voices_change_mel_alone(subject):
+  config = audio_config('mel+whisper', noise_std=0.0, voice_fraction=1.0)
+  windows = open_of(subject, config).subject_windows(np.arange(4))
+  changed = np.asarray(augmented(windows, jax.random.split(jax.random.key(0), 4), config))
+  np.testing.assert_array_equal(changed[..., 80:], windows[..., 80:])
+  assert np.abs(changed[..., :80] - windows[..., :80]).mean() > 0.05
 
 
 def test_windows_take_over_from_each_other_smoothly_and_completely():
@@ -256,10 +307,10 @@ def test_features_of_an_encoder_are_made_once_and_again_when_something_changes(t
   shutil.copytree(folder, tmp_path / 'toy')
   subject = dataset.load_subject(tmp_path / 'toy')
   made = []
-  encode = features.EncoderFeatures._encode
-  monkeypatch.setattr(features.EncoderFeatures, '_encode', lambda self, subject: made.append(1) or encode(self, subject))
+  load = features.open_encoder
+  monkeypatch.setattr(features, 'open_encoder', lambda name: made.append(1) or load(name))
   config = audio_config(f'hf:{tmp_path}/tiny')
-  first = features.open_features(subject, config)
+  first = open_of(subject, config)
   ids = np.arange(subject.meta.num_frames)
   windows = first.subject_windows(ids)
   assert windows.shape == (105, 16, 32) and abs(windows.mean()) < 0.1 and 0.5 < windows.std() < 1.5
@@ -268,7 +319,7 @@ def test_features_of_an_encoder_are_made_once_and_again_when_something_changes(t
   assert told['source'] == 'tiny' and told['rate'] == 50 and told['shape'] == list(np.load(array).shape)
   assert 'transformers' in told['library'] and len(told['encoder_sha256']) == 64
 
-  again = features.open_features(subject, config)
+  again = open_of(subject, config)
   np.testing.assert_array_equal(again.subject_windows(ids), windows)
   assert made == [1], 'kept'
   sound = sound_of(subject)
@@ -277,11 +328,11 @@ def test_features_of_an_encoder_are_made_once_and_again_when_something_changes(t
   np.testing.assert_allclose(new[ids[:clip.num_frames]], windows[:clip.num_frames], atol=1e-3)
 
   array.write_bytes(array.read_bytes()[:200])
-  np.testing.assert_array_equal(features.open_features(subject, config).subject_windows(ids), windows)
+  np.testing.assert_array_equal(open_of(subject, config).subject_windows(ids), windows)
   tiny_encoder(tmp_path / 'tiny', 'wav2vec2', 'layer')
-  assert np.abs(features.open_features(subject, config).subject_windows(ids) - windows).max() > 0.1
+  assert np.abs(open_of(subject, config).subject_windows(ids) - windows).max() > 0.1
   wavfile.write(subject.folder / 'audio.wav', schema.SAMPLE_RATE, sound[::-1])
-  features.open_features(subject, config)
+  open_of(subject, config)
   assert made == [1] * 4, 'a damaged array, other weights and another sound'
   assert not [path for path in (tmp_path / 'toy/features').iterdir() if path.suffix == '.part']
 
@@ -294,7 +345,7 @@ def test_a_folder_that_is_no_encoder_is_told_in_one_line(tmp_path, subject):
     copy = pathlib.Path(shutil.copytree(tmp_path / 'tiny', tmp_path / 'copy', dirs_exist_ok=True))
     change(copy)
     with pytest.raises(InputError) as error:
-      features.open_features(subject, audio_config(f'hf:{copy}'))
+      open_of(subject, audio_config(f'hf:{copy}'))
     shutil.rmtree(copy)
     assert '\n' not in str(error.value)
     return str(error.value)
@@ -316,7 +367,7 @@ def test_a_folder_that_is_no_encoder_is_told_in_one_line(tmp_path, subject):
   assert 'cannot be loaded' in message(lambda copy: (copy / 'model.safetensors').write_bytes(b'nothing'))
   assert 'cannot be loaded' in message(lambda copy: (copy / 'config.json').write_text('{'))
   with pytest.raises(InputError, match='give an existing folder'):
-    features.open_features(subject, audio_config('hf:/nowhere/at/all'))
+    open_of(subject, audio_config('hf:/nowhere/at/all'))
 
 
 def test_without_transformers_the_command_to_install_it_is_told(tmp_path, subject, monkeypatch):
@@ -324,4 +375,4 @@ def test_without_transformers_the_command_to_install_it_is_told(tmp_path, subjec
   (tmp_path / 'model.safetensors').write_bytes(b'')
   monkeypatch.setattr(speech_encoder.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(InputError, match=r"pip install -e '\.\[speech\]'"):
-    features.open_features(subject, audio_config(f'hf:{tmp_path}'))
+    open_of(subject, audio_config(f'hf:{tmp_path}'))

@@ -37,7 +37,7 @@ def make_trained(subject, **changes):
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
   variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
-  return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio),
+  return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio, split.train),
                          predictor.Predictor(model, variables, constants, subject, batch_size=1), 0)
 
 

@@ -19,6 +19,7 @@ from speech2lip_jax.ops.poses import relative_pose
 
 SILENCE_MEL = -4.0
 MIN_CLIPS_TO_SPLIT_BY_CLIP = 12
+MIN_VAL_BLOCK, VAL_MARGIN = 10, 4  # frames of a stretch of validation, and beside it
 
 
 class Split(NamedTuple):
@@ -103,12 +104,15 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
   """Splits a subject's frames by clip or by time, as `config.data` says; the validation part comes out of training.
 
   By clip: clips test_every, 2·test_every … in order are test, validation clips are evenly spaced among the rest. By
-  time: the last test_fraction of all frames is test, the last val_fraction of the rest is validation. Of what is left for
-  training the first max_train_seconds are taken; validation and test do not depend on it.
+  time: the last test_fraction of all frames is test; validation is val_fraction of the rest, in val_blocks stretches evenly spaced,
+  since one stretch says little about others. The frames beside a stretch, which show and hear nearly the same, are in no part.
+  Of what is left for training the first max_train_seconds are taken; validation and test do not depend on it.
 
   Raises:
-    InputError: the split's name is unknown, max_train_seconds is negative, or a part would be empty.
+    InputError: the split's name is unknown, max_train_seconds is negative, val_blocks is below 1, or a part would be empty.
   """
+  if data_config.val_blocks < 1:
+    raise InputError(f'config.data.val_blocks={data_config.val_blocks}: must be at least 1')
   clips, num_frames = subject.meta.clips, subject.meta.num_frames
   kind = data_config.split
   if kind == 'auto':
@@ -121,9 +125,8 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
     val = _frames_of([clip for i, clip in enumerate(rest) if i in val_ids])
     train = _frames_of([clip for i, clip in enumerate(rest) if i not in val_ids])
   elif kind == 'tail':
-    num_rest = num_frames - round(num_frames * data_config.test_fraction)
-    num_train = num_rest - round(num_rest * data_config.val_fraction)
-    train, val, test = np.split(np.arange(num_frames), [num_train, num_rest])
+    rest, test = np.split(np.arange(num_frames), [num_frames - round(num_frames * data_config.test_fraction)])
+    train, val = _split_by_time(rest, round(len(rest) * data_config.val_fraction), data_config.val_blocks)
   else:
     raise InputError(f"config.data.split={kind!r} is not known; one of 'auto', 'clips', 'tail'")
   if not data_config.max_train_seconds >= 0:
@@ -136,6 +139,20 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
       raise InputError(f'{subject.folder}: no {name} frames ({num_frames} frames in {len(clips)} clips, split {kind!r}); '
                        'use more video, or another config.data.split / test_fraction / val_fraction')
   return parts
+
+
+def _split_by_time(rest: np.ndarray, num_val: int, num_blocks: int) -> tuple[np.ndarray, np.ndarray]:
+  """Training and validation frames of those that are not test frames; see `split_frames`. One block is the end of them."""
+  if num_blocks == 1:
+    return rest[:len(rest) - num_val], rest[len(rest) - num_val:]
+  num_blocks = max(1, min(num_blocks, num_val // MIN_VAL_BLOCK))
+  is_val, is_near = np.zeros(len(rest), bool), np.zeros(len(rest), bool)
+  for part in np.array_split(np.arange(len(rest)), num_blocks):
+    length = num_val // num_blocks
+    first = part[0] + (len(part) - length) // 2
+    is_val[first:first + length] = True
+    is_near[max(first - VAL_MARGIN, 0):first + length + VAL_MARGIN] = True
+  return rest[~is_near], rest[is_val]
 
 
 def evenly_spaced(frame_ids: np.ndarray, count: int) -> np.ndarray:

@@ -2,14 +2,18 @@
 
 `config.audio.features` names their source:
 
-    mel                 the subject's log-mel, 80 bands, 80 steps a second
+    mel                 log-mel, 80 bands, 80 steps a second
+    whisper             hidden states of the package's own speech encoder (data/whisper_speech.py), `NUM_WHISPER` main components of
+                        them over the subject's training sound, 50 steps a second
+    mel+whisper         both, 80 steps a second
     FILE.npy            computed elsewhere: windows [N, T, C], one a frame, or steps [M, C] at config.audio.features_rate
-    hf:FOLDER_OR_NAME   hidden states of a speech encoder; kept in SUBJECT/features, so that they are computed once
+    hf:FOLDER_OR_NAME   hidden states of another speech encoder
 
-A window never reaches into another clip. Beyond the ends of a sound, mel reads silence; other features repeat their last
-step, since what silence looks like is not known and zeros were never seen. With `config.audio.normalise` mel loses the mean
-spectrum of its recording, and other features are scaled to mean 0 and standard deviation 1 over the subject's sound, channel by
-channel, so that `config.audio.noise_std` means the same for all.
+An encoder's states of the subject are kept in SUBJECT/features, so that they are computed once. A window never reaches into another
+clip. Beyond the ends of a sound, mel reads silence; other features repeat their last step, since what silence looks like is not
+known and zeros were never seen. With `config.audio.normalise` mel loses the mean spectrum of its recording, and features of files
+and other encoders are scaled to mean 0 and standard deviation 1 over the subject's sound, channel by channel, so that
+`config.audio.noise_std` means the same for all.
 """
 import dataclasses
 import hashlib
@@ -17,8 +21,9 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -26,16 +31,20 @@ from ml_collections import ConfigDict
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.common.progress import Bar, stage
-from speech2lip_jax.data import schema
-from speech2lip_jax.data.dataset import Subject, centred_windows, mel_windows, subject_mel_windows
+from speech2lip_jax.data import schema, whisper_speech
+from speech2lip_jax.data.dataset import SILENCE_MEL, Subject
 from speech2lip_jax.data.mel import log_mel, mean_spectrum
-from speech2lip_jax.data.speech_encoder import SpeechEncoder, encoder_digest
+from speech2lip_jax.data.speech_encoder import Encoder, encoder_digest, open_encoder
 
-VERSION = 1  # of what is kept in SUBJECT/features; part of its mark
+VERSION = 2  # of what is kept in SUBJECT/features; part of its mark
 MAX_DRIFT_S = 0.1  # between the length of a file's features and of the sound they are for
 MAX_EXTRA_FRAMES = 2  # programs round the length of a sound differently
 _CHUNK = 2048  # rows read at once
 PRIOR_STEPS = schema.MEL_STEPS_PER_SECOND  # of speech that the subject's mean spectrum counts for beside a new sound's
+NUM_WHISPER = 80  # components
+WHISPER_SCALE = 0.5  # of the components: noise of std config.audio.noise_std then is twice as much to them as to mel
+OWN_SOURCES = ('mel', 'whisper', 'mel+whisper')
+PCA_STEPS = 40_000  # of the training sound, evenly spaced
 
 
 class FeatureWindows:
@@ -51,60 +60,43 @@ class FeatureWindows:
     return self._make(np.asarray(rows))
 
 
-class MelFeatures:
-  """Log-mel windows. num_steps: T. num_channels: C. (The interface of all the classes here.)
+class Speech(NamedTuple):
+  """The features of all of a subject's frames, without the windows' overlap.
 
-  normalise: less the mean spectrum of the recording (`mel.mean_spectrum`): of the subject's whole sound, or of the new one.
+  steps: [K, M, C] float32, K renditions that training may hear; the first is what rendering hears. first: [N] int32; the window of
+  frame n is steps[k, first[n]:first[n] + T].
   """
-  num_channels = schema.NUM_MEL_BANDS
-
-  def __init__(self, subject: Subject, num_steps: int, normalise: bool = False):
-    self._subject, self.num_steps, self._normalise = subject, num_steps, normalise
-    self._subject_mean: np.ndarray = np.zeros(self.num_channels, np.float32)
-    if normalise:
-      self._subject_mean, _ = mean_spectrum(np.asarray(subject.mel))
-
-  def _mean(self, mel: np.ndarray) -> np.ndarray:
-    """The mean spectrum to take off a new sound: its own, averaged with the subject's.
-
-    The less speech the sound holds, the more the subject's counts: a pause does not tell how a recording colours speech.
-    """
-    if not self._normalise:
-      return self._subject_mean
-    mean, count = mean_spectrum(mel)
-    return (count * mean + PRIOR_STEPS * self._subject_mean) / (count + PRIOR_STEPS)
-
-  def subject_windows(self, frame_ids: np.ndarray) -> np.ndarray:
-    """[n, T, C] float32 windows of frames of the subject."""
-    return subject_mel_windows(self._subject, frame_ids, self.num_steps) - self._subject_mean
-
-  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
-    """Windows of the frames 0 … num_frames − 1 of a new sound.
-
-    Args:
-      mono: [m] int16, 16 kHz.
-      num_frames: as long as the sound lasts at 25 fps.
-      features_file: the .npy of the new sound's features, where they come from files.
-
-    Raises:
-      InputError: a file is missing, does not fit, or is not wanted.
-    """
-    _no_file(features_file, 'mel')
-    mel = log_mel(mono.astype(np.float32) / 32768)
-    mean = self._mean(mel)
-    shape = (num_frames, self.num_steps, self.num_channels)
-    return FeatureWindows(lambda rows: mel_windows(mel, rows, self.num_steps) - mean, shape)
+  steps: np.ndarray
+  first: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class _Track:
-  """Features of one sound. steps: [M, C]. rate: steps a second. first: centre of step 0, in steps after the sound's start."""
+  """Features of one sound. steps: [M, C]; the first and the last go on for ever. rate: steps a second. first: centre of step 0, in
+  steps after the sound's start."""
   steps: np.ndarray
   rate: float
   first: float
 
+  def begins(self, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
+    """[n] int64: the first step of the windows centred on frames [n]; frame i lasts from i/25 s to (i+1)/25 s."""
+    centre = (np.asarray(local_frames) + 0.5) * (self.rate / schema.FPS) - self.first
+    return np.round(centre - (num_steps - 1) / 2).astype(np.int64)
+
+  def read(self, places: np.ndarray) -> np.ndarray:
+    """[..., C] float32: the steps of places [...]."""
+    return np.asarray(self.steps[np.clip(places, 0, len(self.steps) - 1)], np.float32)
+
   def windows(self, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
-    return np.asarray(centred_windows(self.steps, local_frames, num_steps, self.rate, self.first), np.float32)
+    """[n, num_steps, C]."""
+    return self.read(self.begins(local_frames, num_steps)[:, None] + np.arange(num_steps))
+
+  def at(self, rate: float, first: float, count: int) -> np.ndarray:
+    """[count, C] interpolated at `rate` steps a second, the first of them centred at first / rate s."""
+    place = np.clip((first + np.arange(count)) * (self.rate / rate) - self.first, 0, len(self.steps) - 1)
+    low = np.minimum(place.astype(np.int64), max(len(self.steps) - 2, 0))
+    share = (place - low)[:, None].astype(np.float32)
+    return (1 - share) * self.read(low) + share * self.read(low + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +123,17 @@ class _Scale:
 
 
 class _StepFeatures:
-  """What features in steps have in common: `tracks`, one for each clip of the subject."""
+  """What features in steps have in common. num_steps: T. num_channels: C. (With `sound_windows` the interface of all the classes
+  here.)
 
-  def __init__(self, subject: Subject, num_steps: int, tracks: list[_Track], scale: _Scale):
-    self._subject, self._scale = subject, scale
-    self._tracks = dict(zip(subject.meta.clips, tracks, strict=True))
-    self.num_steps, self.num_channels = num_steps, len(scale.mean)
+  renditions: K lists of tracks, one for each clip of the subject. scale: what becomes of the steps when they are read.
+  """
+
+  def __init__(self, subject: Subject, num_steps: int, renditions: Sequence[list[_Track]],
+               scale: Callable[[np.ndarray], np.ndarray] = lambda steps: steps):
+    self._subject, self._scale, self._renditions = subject, scale, renditions
+    self._tracks = dict(zip(subject.meta.clips, renditions[0], strict=True))
+    self.num_steps, self.num_channels = num_steps, renditions[0][0].steps.shape[-1]
 
   def subject_windows(self, frame_ids: np.ndarray) -> np.ndarray:
     """[n, T, C] float32 windows of frames of the subject."""
@@ -146,9 +143,131 @@ class _StepFeatures:
       windows[rows] = self._tracks[clip].windows(frame_ids[rows] - clip.start, self.num_steps)
     return self._scale(windows)
 
+  def subject_speech(self) -> Speech:
+    """Of all frames of the subject."""
+    clips, first = self._subject.meta.clips, np.empty(self._subject.meta.num_frames, np.int32)
+    parts: list[list[np.ndarray]] = [[] for _ in self._renditions]
+    offset = 0
+    for i, clip in enumerate(clips):
+      begins = self._renditions[0][i].begins(np.arange(clip.num_frames), self.num_steps)
+      first[clip.start:clip.stop] = offset + begins - begins[0]
+      places = np.arange(begins[0], begins[-1] + self.num_steps)
+      for part, rendition in zip(parts, self._renditions):
+        part.append(self._scale(rendition[i].read(places)))
+      offset += len(places)
+    return Speech(np.stack([np.concatenate(part) for part in parts]), first)
+
   def _windows_of(self, track: _Track, num_frames: int) -> FeatureWindows:
     return FeatureWindows(lambda rows: self._scale(track.windows(rows, self.num_steps)),
-                   (num_frames, self.num_steps, self.num_channels))
+                          (num_frames, self.num_steps, self.num_channels))
+
+
+class _Mel:
+  """Log-mel tracks. normalise: less the mean spectrum of the recording, of the subject's whole sound or of the new one."""
+
+  def __init__(self, subject: Subject, normalise: bool):
+    self._normalise = normalise
+    self._subject_mean = mean_spectrum(np.asarray(subject.mel))[0] if normalise else np.zeros(schema.NUM_MEL_BANDS, np.float32)
+    self.renditions = [[self._track(subject.mel[clip.mel_start:clip.mel_start + clip.num_mel], self._subject_mean)
+                        for clip in subject.meta.clips]]
+
+  @staticmethod
+  def _track(mel: np.ndarray, mean: np.ndarray) -> _Track:
+    """A step of silence before and behind: it goes on for ever."""
+    return _Track(np.pad(mel, ((1, 1), (0, 0)), constant_values=SILENCE_MEL) - mean, schema.MEL_STEPS_PER_SECOND, -1.0)
+
+  def sound_track(self, mono: np.ndarray) -> _Track:
+    """Of a new sound [m] int16. The less speech it holds, the more the subject's mean counts: a pause does not tell how a recording
+    colours speech."""
+    mel, mean = log_mel(mono.astype(np.float32) / 32768), self._subject_mean
+    if self._normalise:
+      own, count = mean_spectrum(mel)
+      mean = (count * own + PRIOR_STEPS * mean) / (count + PRIOR_STEPS)
+    return self._track(mel, mean)
+
+
+class _Whisper:
+  """Tracks of the main components of the package's speech encoder, over the sound of the training frames."""
+
+  def __init__(self, subject: Subject, train_ids: np.ndarray):
+    level = whisper_speech.speech_level(subject.sound.reshape(-1))
+    kept = [kept_states(subject, f'whisper_{rendition}', f'{whisper_speech.own_digest()} {rendition}', whisper_speech.own_encoder,
+                        lambda encoder, sound, rendition=rendition: encoder(sound, level, rendition))
+            for rendition in range(whisper_speech.RENDITIONS)]
+    ranges = _ranges(kept[0][1]['steps_of_clips'])
+    rows = self._rows_of(subject, train_ids, ranges)
+    self._mean, self._basis = main_components(np.concatenate([np.asarray(states[rows], np.float64) for states, _ in kept]),
+                                              NUM_WHISPER)
+    self.renditions = [[self._track(states[low:high]) for low, high in ranges] for states, _ in kept]
+
+  @staticmethod
+  def _rows_of(subject: Subject, train_ids: np.ndarray, ranges: list[tuple[int, int]]) -> np.ndarray:
+    """Rows of the states that were heard during the training frames, evenly spaced."""
+    per_frame = round(whisper_speech.RATE / schema.FPS)
+    rows = [low + (train_ids[(train_ids >= clip.start) & (train_ids < clip.stop)] - clip.start) * per_frame
+            for clip, (low, _) in zip(subject.meta.clips, ranges)]
+    found = np.concatenate(rows)
+    return found[::-(-len(found) // PCA_STEPS)]
+
+  def _track(self, states: np.ndarray) -> _Track:
+    steps = np.concatenate([(np.asarray(states[i:i + _CHUNK], np.float32) - self._mean) @ self._basis
+                            for i in range(0, len(states), _CHUNK)])
+    return _Track(WHISPER_SCALE * steps, whisper_speech.RATE, 0.0)
+
+  def sound_track(self, mono: np.ndarray) -> _Track:
+    """Of a new sound [m] int16."""
+    return self._track(whisper_speech.own_encoder()(mono, whisper_speech.speech_level(mono)))
+
+
+def main_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """Mean [C] and the `count` main axes [C, count] of rows [n, C], the largest entry of each axis positive, float32."""
+  mean = rows.mean(0)
+  _, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False, bias=True))
+  axes = axes[:, ::-1][:, :count]
+  axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+  return mean.astype(np.float32), axes.astype(np.float32)
+
+
+def _ranges(lengths: list[int]) -> list[tuple[int, int]]:
+  ends = np.cumsum([0, *lengths]).tolist()
+  return list(zip(ends[:-1], ends[1:]))
+
+
+class OwnFeatures(_StepFeatures):
+  """What the package makes of sound itself: 'mel', 'whisper', or 'mel+whisper', whose steps are mel's."""
+
+  def __init__(self, subject: Subject, source: str, num_steps: int, normalise: bool, train_ids: np.ndarray):
+    self.source = source
+    self._parts: list[_Mel | _Whisper] = []
+    if 'mel' in source.split('+'):
+      self._parts.append(_Mel(subject, normalise))
+    if 'whisper' in source.split('+'):
+      self._parts.append(_Whisper(subject, train_ids))
+    count = max(len(part.renditions) for part in self._parts)
+    renditions = [[self._joined(tracks) for tracks in zip(*(part.renditions[k % len(part.renditions)] for part in self._parts))]
+                  for k in range(count)]
+    super().__init__(subject, num_steps, renditions)
+
+  @staticmethod
+  def _joined(tracks: Sequence[_Track]) -> _Track:
+    """One track of all channels, at the steps of the first."""
+    main, *others = tracks
+    return dataclasses.replace(main, steps=np.concatenate(
+        [main.steps, *(other.at(main.rate, main.first, len(main.steps)) for other in others)], axis=1))
+
+  def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
+    """Windows of the frames 0 … num_frames − 1 of a new sound.
+
+    Args:
+      mono: [m] int16, 16 kHz.
+      num_frames: as long as the sound lasts at 25 fps.
+      features_file: the .npy of the new sound's features, where they come from files.
+
+    Raises:
+      InputError: a file is missing, does not fit, or is not wanted.
+    """
+    _no_file(features_file, self.source)
+    return self._windows_of(self._joined([part.sound_track(mono) for part in self._parts]), num_frames)
 
 
 class FileSteps(_StepFeatures):
@@ -162,10 +281,10 @@ class FileSteps(_StepFeatures):
       low, high = (round(frame / schema.FPS * rate) for frame in (clip.start, clip.start + clip.num_frames))
       low = min(low, len(steps) - 1)
       tracks.append(_Track(steps[low:max(high, low + 1)], rate, low + 0.5 - clip.start / schema.FPS * rate))
-    super().__init__(subject, num_steps, tracks, _Scale.of(steps, normalise))
+    super().__init__(subject, num_steps, [tracks], _Scale.of(steps, normalise))
 
   def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
-    """As `MelFeatures.sound_windows`; features_file: [M, C] of the new sound at the same rate."""
+    """As `OwnFeatures.sound_windows`; features_file: [M, C] of the new sound at the same rate."""
     steps = _open_new_file(features_file, ('M', self.num_channels))
     _check_rate(str(features_file), len(steps), self._rate, num_frames)
     return self._windows_of(_Track(steps, self._rate, 0.5), num_frames)
@@ -185,82 +304,104 @@ class FileWindows:
     """[n, T, C] float32 windows of frames of the subject."""
     return self._scale(np.asarray(self._windows[np.asarray(frame_ids)], np.float32))
 
+  def subject_speech(self) -> Speech:
+    """Of all frames of the subject."""
+    count = len(self._windows)
+    return Speech(self.subject_windows(np.arange(count)).reshape(1, count * self.num_steps, self.num_channels),
+                  np.arange(count, dtype=np.int32) * self.num_steps)
+
   def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
-    """As `MelFeatures.sound_windows`; features_file: [N, T, C] of the new sound."""
+    """As `OwnFeatures.sound_windows`; features_file: [N, T, C] of the new sound."""
     windows = _open_new_file(features_file, ('N', self.num_steps, self.num_channels))
     if abs(len(windows) - num_frames) > MAX_EXTRA_FRAMES:
       raise InputError(f'{features_file}: holds windows of {len(windows)} frames, the sound lasts {num_frames} at '
                        f'{schema.FPS} a second; give one window a frame')
     last = len(windows) - 1
     return FeatureWindows(lambda rows: self._scale(np.asarray(windows[np.minimum(rows, last)], np.float32)),
-                   (num_frames, self.num_steps, self.num_channels))
+                          (num_frames, self.num_steps, self.num_channels))
 
 
 class EncoderFeatures(_StepFeatures):
-  """Hidden states of a speech encoder, each clip on its own; the encoder is loaded when there is something to encode."""
+  """Hidden states of another speech encoder; it is loaded when there is something to encode."""
 
   def __init__(self, subject: Subject, name: str, num_steps: int, normalise: bool):
     self._name = name
-    self._encoder: SpeechEncoder | None = None
-    steps, record = self._kept(subject)
-    starts = np.cumsum([0, *record['steps_of_clips']])
-    tracks = [_Track(steps[low:high], record['rate'], record['first_step']) for low, high in zip(starts[:-1], starts[1:])]
-    super().__init__(subject, num_steps, tracks, _Scale.of(steps, normalise))
+    self._encoder: Encoder | None = None
+    level = whisper_speech.speech_level(subject.sound.reshape(-1))
+    states, record = kept_states(subject, pathlib.PurePath(name).name, encoder_digest(name), self._load,
+                                 lambda encoder, sound: encoder(sound, level))
+    tracks = [_Track(states[low:high], record['rate'], record['first_step']) for low, high in _ranges(record['steps_of_clips'])]
+    super().__init__(subject, num_steps, [tracks], _Scale.of(states, normalise))
 
   def sound_windows(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> FeatureWindows:
-    """As `MelFeatures.sound_windows`."""
+    """As `OwnFeatures.sound_windows`."""
     _no_file(features_file, f'hf:{self._name}')
     encoder = self._load()
-    return self._windows_of(_Track(encoder(mono.astype(np.float32) / 32768), encoder.rate, encoder.first_step), num_frames)
+    states = encoder(mono, whisper_speech.speech_level(mono))
+    return self._windows_of(_Track(states, encoder.rate, encoder.first_step), num_frames)
 
-  def _load(self) -> SpeechEncoder:
+  def _load(self) -> Encoder:
     if not self._encoder:
       with stage('loading the speech encoder'):
-        self._encoder = SpeechEncoder(self._name)
+        self._encoder = open_encoder(self._name)
     return self._encoder
 
-  def _kept(self, subject: Subject) -> tuple[np.ndarray, dict[str, Any]]:
-    """The subject's features and what made them, from SUBJECT/features or computed and put there."""
-    mark = {'version': VERSION, 'encoder_sha256': encoder_digest(self._name), 'sound_sha256': _sound_digest(subject)}
-    stem = re.sub(r'[^A-Za-z0-9_.-]+', '_', pathlib.PurePath(self._name).name)
-    key = hashlib.sha256(json.dumps(mark, sort_keys=True).encode()).hexdigest()[:12]
-    array_path = subject.folder / 'features' / f'{stem}-{key}.npy'
-    record_path = array_path.with_suffix('.json')
-    try:
-      record = json.loads(record_path.read_text())
-      steps = np.load(array_path, mmap_mode='r', allow_pickle=False)
-      if all(record[name] == value for name, value in mark.items()) and list(steps.shape) == record['shape'] and (
-          steps.dtype == np.float32 and sum(record['steps_of_clips']) == len(steps)):
-        return steps, record
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-      pass  # not there, half written by an older kind of program, or of something else: made again
-    steps, lengths = self._encode(subject)
-    encoder = self._load()
-    record = mark | {'source': stem, 'library': encoder.library, 'rate': encoder.rate, 'first_step': encoder.first_step,
-                     'shape': list(steps.shape), 'steps_of_clips': lengths}
-    # Several processes may do this at once: each writes its own file and puts the same content under the name.
-    try:
-      array_path.parent.mkdir(exist_ok=True)
-      with open_atomic(array_path) as file:
-        np.save(file, steps)
-      write_text(record_path, json.dumps(record, indent=1) + '\n')
-    except OSError as error:
-      raise InputError(f'{array_path}: cannot be written ({error.strerror}); make the subject folder writable') from error
-    return steps, record
 
-  def _encode(self, subject: Subject) -> tuple[np.ndarray, list[int]]:
-    encoder = self._load()
-    parts = []
-    for clip in Bar(subject.meta.clips, total=len(subject.meta.clips), title='speech features', unit='clip'):
-      parts.append(encoder(subject.sound[clip.start:clip.stop].reshape(-1).astype(np.float32) / 32768))
-    return np.concatenate(parts), [len(part) for part in parts]
+def kept_states(subject: Subject, name: str, digest: str, load: Callable[[], Encoder],
+                encode: Callable[[Encoder, np.ndarray], np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+  """A speech encoder's states of a subject's sound, each clip on its own, from SUBJECT/features or computed and put there.
+
+  Args:
+    subject: whose sound it is.
+    name: begins the files' names.
+    digest: tells the weights, and whatever else the states follow from.
+    load: gives the encoder.
+    encode: (encoder, [n] int16) → [M, C].
+
+  Returns:
+    states: [M, C] float16, clips one after another; a memory map where they were there.
+    record: 'rate', 'first_step', 'steps_of_clips' and what made them.
+  """
+  mark = {'version': VERSION, 'encoder_sha256': digest, 'sound_sha256': _sound_digest(subject)}
+  stem = re.sub(r'[^A-Za-z0-9_.-]+', '_', name)
+  key = hashlib.sha256(json.dumps(mark, sort_keys=True).encode()).hexdigest()[:12]
+  array_path = subject.folder / 'features' / f'{stem}-{key}.npy'
+  record_path = array_path.with_suffix('.json')
+  try:
+    record = json.loads(record_path.read_text())
+    states = np.load(array_path, mmap_mode='r', allow_pickle=False)
+    if all(record[name] == value for name, value in mark.items()) and list(states.shape) == record['shape'] and (
+        states.dtype == np.float16 and sum(record['steps_of_clips']) == len(states)):
+      return states, record
+  except (OSError, ValueError, KeyError, TypeError, EOFError):
+    pass  # not there, half written by an older kind of program, or of something else: made again
+  encoder, clips = load(), subject.meta.clips
+  parts = [encode(encoder, subject.sound[clip.start:clip.stop].reshape(-1)).astype(np.float16)
+           for clip in Bar(clips, total=len(clips), title='speech features', unit='clip')]
+  states = np.concatenate(parts)
+  record = mark | {'source': stem, 'library': encoder.library, 'rate': encoder.rate, 'first_step': encoder.first_step,
+                   'shape': list(states.shape), 'steps_of_clips': [len(part) for part in parts]}
+  # Several processes may do this at once: each writes its own file and puts the same content under the name.
+  try:
+    array_path.parent.mkdir(exist_ok=True)
+    with open_atomic(array_path) as file:
+      np.save(file, states)
+    write_text(record_path, json.dumps(record, indent=1) + '\n')
+  except OSError as error:
+    print(f'{array_path}: cannot be kept ({error.strerror}); speech features are computed again each time', file=sys.stderr)
+  return states, record
 
 
-SpeechFeatures = MelFeatures | FileSteps | FileWindows | EncoderFeatures
+SpeechFeatures = OwnFeatures | FileSteps | FileWindows | EncoderFeatures
 
 
-def open_features(subject: Subject, audio_config: ConfigDict) -> SpeechFeatures:
+def open_features(subject: Subject, audio_config: ConfigDict, train_ids: np.ndarray) -> SpeechFeatures:
   """The features of a subject that `config.audio` asks for.
+
+  Args:
+    subject: whose speech it is.
+    audio_config: `config.audio`.
+    train_ids: training frames; what is fitted to the subject's sound is fitted to theirs.
 
   Raises:
     InputError: the source is unknown, missing or damaged, or does not fit the subject or the config.
@@ -272,12 +413,13 @@ def open_features(subject: Subject, audio_config: ConfigDict) -> SpeechFeatures:
   if rate and not source.endswith('.npy'):
     raise InputError(f"config.audio.features_rate={rate}: is for a .npy file of steps, not for config.audio.features={source!r}; "
                      'leave it 0')
-  if source == 'mel':
-    return MelFeatures(subject, num_steps, normalise)
+  if source in OWN_SOURCES:
+    return OwnFeatures(subject, source, num_steps, normalise, train_ids)
   if source.startswith('hf:') and source != 'hf:':
     return EncoderFeatures(subject, source.removeprefix('hf:'), num_steps, normalise)
   if not source.endswith('.npy'):
-    raise InputError(f"config.audio.features={source!r}: must be 'mel', the path of a .npy file, or 'hf:FOLDER_OR_NAME'")
+    raise InputError(f"config.audio.features={source!r}: must be one of {', '.join(map(repr, OWN_SOURCES))}, the path of a .npy file, or "
+                     "'hf:FOLDER_OR_NAME'")
   array = _open_array(source, 'give the features of the whole subject as --config.audio.features=FILE.npy')
   if array.ndim == 2:
     if not rate:

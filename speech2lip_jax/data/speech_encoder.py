@@ -1,14 +1,14 @@
 """Hidden states of a pretrained speech encoder (wav2vec 2.0, HuBERT, Whisper's encoder) over sound of any length.
 
-Needs the extra `speech` (transformers, torch), imported only when a sound is encoded. Sound is [n] float32 −1..1, 16 kHz mono;
-features are [M, C] float32. Long sound is run in overlapping chunks that give what one pass gives:
+Whisper's encoder runs in JAX (`whisper_speech`); the others need the extra `speech` (transformers, torch), imported only when a sound
+is encoded. Sound is [n] int16, 16 kHz mono; features are [M, C] float32. Long sound is run in overlapping chunks that give what one
+pass gives:
 
 - wav2vec 2.0 and HuBERT: the convolutions see 25 ms, so chunks that overlap by that much are exact; what is normalised over
   the whole sound (its loudness, the group norm of the first layer) is measured over the whole sound first. The transformer
   then attends over everything, up to `ATTENTION_S`.
-- Whisper has 30 s positions and no more: up to there it is one pass, as its own feature extractor prepares it.
 - Sound longer than that is run in windows that overlap by twice their context and are cross-faded in the middle of it. No
-  pass is there to compare with: Whisper has none, and wav2vec 2.0 would attend over minutes that it never saw in training.
+  pass is there to compare with: wav2vec 2.0 would attend over minutes that it never saw in training.
 """
 import hashlib
 import importlib.util
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.data.whisper_speech import WhisperSpeech, is_whisper, whisper_of_folder
 from speech2lip_jax.data.schema import SAMPLE_RATE
 
 CONVOLUTION_S = 20.0  # sound in the convolutions at once; their first layer takes 6.5 MB a second and copy
 ATTENTION_S = 180.0  # sound that a transformer attends over at once; its time grows with the square
 ATTENTION_CONTEXT_S = 10.0  # at each side of such a window
-WHISPER_CONTEXT = 1 / 6  # of its window, at each side: 5 s of 30 s
 FAMILIES = ('wav2vec2', 'hubert', 'whisper')
 _WEIGHTS = ('.safetensors', '.bin')
 
@@ -67,8 +67,36 @@ def _check_folder(folder: str) -> None:
     raise InputError(f'{folder}: the speech encoder has no weights (model.safetensors); download the whole folder')
 
 
-class SpeechEncoder:
-  """A loaded encoder. rate: features a second. first_step: centre of feature 0, in features after the sound's start."""
+def _check_family(name: str, model_type: str) -> None:
+  if model_type not in FAMILIES:
+    raise InputError(f'{name}: a {model_type!r} is no known speech encoder; one of: {", ".join(FAMILIES)}')
+
+
+def open_encoder(name: str) -> 'Encoder':
+  """Loads the encoder of a local folder, or of a name at the Hugging Face hub.
+
+  Raises:
+    InputError: there is none, it is of an unknown family or incomplete, or a package that it needs is not installed.
+  """
+  folder = name if os.path.isdir(name) else _downloaded_whisper(name)
+  if folder and is_whisper(folder):
+    return whisper_of_folder(folder)
+  return TorchEncoder(name)
+
+
+def _downloaded_whisper(name: str) -> str | None:
+  """The folder of a Whisper at the hub, fetched where it is not there; None for other encoders or without the extra `speech`."""
+  if 'whisper' not in name.lower() or importlib.util.find_spec('huggingface_hub') is None:
+    return None
+  import huggingface_hub
+  try:
+    return huggingface_hub.snapshot_download(name, allow_patterns=['config.json', '*.safetensors'])
+  except Exception as error:  # the network and the hub each raise their own kinds
+    raise _unloadable(name, error) from error
+
+
+class TorchEncoder:
+  """A loaded wav2vec 2.0 or HuBERT. rate: features a second. first_step: centre of feature 0, in features after the sound's start."""
 
   def __init__(self, name: str):
     """name: local folder or name at the hub.
@@ -86,40 +114,28 @@ class SpeechEncoder:
     self.name, self.library = name, f'transformers {transformers.__version__}, torch {torch.__version__}'
     self._device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     self._config = config = _from_pretrained(transformers.AutoConfig, name)
-    if config.model_type not in FAMILIES:
-      raise InputError(f'{name}: a {config.model_type!r} is no known speech encoder; one of: {", ".join(FAMILIES)}')
+    _check_family(name, config.model_type)
     self._model = _load_weights(transformers, name, config).eval().to(self._device)
-    if config.model_type == 'whisper':
-      self._extractor = _feature_extractor(transformers.WhisperFeatureExtractor, name, feature_size=config.num_mel_bins)
-      self._model = getattr(self._model, 'encoder', self._model)
-      self._step_samples = 2 * self._extractor.hop_length  # its second convolution has stride 2
-      self.first_step, self.num_channels = 0.0, config.d_model
-    else:
-      self._extractor = _feature_extractor(transformers.Wav2Vec2FeatureExtractor, name)
-      self._step_samples = int(np.prod(config.conv_stride))
-      self._reach = 1  # samples that one feature sees
-      for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
-        self._reach = (self._reach - 1) * stride + kernel
-      self.first_step, self.num_channels = self._reach / 2 / self._step_samples, config.hidden_size
+    self._extractor = _feature_extractor(transformers.Wav2Vec2FeatureExtractor, name)
+    self._step_samples = int(np.prod(config.conv_stride))
+    self._reach = 1  # samples that one feature sees
+    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+      self._reach = (self._reach - 1) * stride + kernel
+    self.first_step, self.num_channels = self._reach / 2 / self._step_samples, config.hidden_size
     self.rate = SAMPLE_RATE / self._step_samples
 
-  def __call__(self, sound: np.ndarray) -> np.ndarray:
-    """The last hidden states of a whole sound: [M, C] float32.
+  def __call__(self, sound: np.ndarray, level: float) -> np.ndarray:
+    """The last hidden states of a whole sound [n] int16: [M, C] float32. level: not needed, these encoders level by themselves.
 
     Raises:
       InputError: they are not finite.
     """
     import torch
     with torch.inference_mode():
-      if self._config.model_type == 'whisper':
-        features = self._whisper(np.asarray(sound, np.float32))
-      else:
-        features = self._wav2vec(np.asarray(sound, np.float32))
+      features = self._wav2vec(sound / np.float32(32768))
     if not np.isfinite(features).all():
       raise InputError(f'{self.name}: the speech encoder gives values that are not finite; its weights are damaged')
     return features
-
-  # ---- wav2vec 2.0, HuBERT
 
   def _wav2vec(self, sound: np.ndarray) -> np.ndarray:
     import torch
@@ -170,26 +186,6 @@ class SpeechEncoder:
     mean, scale = mean.float().to(self._device), scale.float().to(self._device)
     return lambda hidden: (hidden - mean) * scale * norm.weight[:, None] + norm.bias[:, None]
 
-  # ---- Whisper
-
-  def _whisper(self, sound: np.ndarray) -> np.ndarray:
-    import torch
-    window = self._config.max_source_positions
-    context = round(window * WHISPER_CONTEXT)
-    num_steps = max(1, len(sound) // self._step_samples)
-    # Silence up to the end of the last window, and one mel for all windows: it is scaled by the loudest sound in it.
-    padded = np.pad(sound, (0, (num_steps + window) * self._step_samples - len(sound)))
-    if num_steps <= window:
-      padded = padded[:window * self._step_samples]
-    mel = self._extractor(padded, sampling_rate=SAMPLE_RATE, truncation=False, padding='longest', return_tensors='np')
-    mel = torch.from_numpy(mel.input_features)
-
-    def attend(start: int, stop: int) -> np.ndarray:
-      del stop  # a window has always the same length
-      return self._model(mel[..., 2 * start:2 * (start + window)].to(self._device))[0][0].cpu().numpy()
-
-    return in_windows(num_steps, window, context, attend)
-
 
 def in_windows(num_steps: int, window: int, context: int, encode: Callable[[int, int], np.ndarray]) -> np.ndarray:
   """Features of a sequence from windows of it, cross-faded where they overlap: [num_steps, C] float32.
@@ -225,9 +221,13 @@ def _from_pretrained(loader: Any, name: str, **options) -> Any:
   try:
     return loader.from_pretrained(name, **options)
   except Exception as error:  # transformers, safetensors, torch and the network each raise their own kinds
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    remedy = 'download the folder again' if os.path.isdir(name) else 'give an existing folder, or a name at huggingface.co'
-    raise InputError(f"config.audio.features='hf:{name}': cannot be loaded ({reason}); {remedy}") from error
+    raise _unloadable(name, error) from error
+
+
+def _unloadable(name: str, error: Exception) -> InputError:
+  reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+  remedy = 'download the folder again' if os.path.isdir(name) else 'give an existing folder, or a name at huggingface.co'
+  return InputError(f"config.audio.features='hf:{name}': cannot be loaded ({reason}); {remedy}")
 
 
 def _feature_extractor(kind: Any, name: str, **defaults) -> Any:
@@ -241,13 +241,13 @@ def _load_weights(transformers: Any, name: str, config: Any) -> Any:
   import torch
   if os.path.isdir(name):
     _check_folder(name)
-  loader = transformers.AutoModel
-  if config.architectures == ['WhisperEncoder']:
-    loader = transformers.models.whisper.modeling_whisper.WhisperEncoder
-  model, info = _from_pretrained(loader, name, dtype=torch.float32, output_loading_info=True)
-  # Without these an encoder works as well: a decoder, and what only pretraining uses.
-  needed = [key for key in info['missing_keys'] if not key.startswith(('decoder.', 'masked_spec_embed', 'adapter.'))]
+  model, info = _from_pretrained(transformers.AutoModel, name, dtype=torch.float32, output_loading_info=True)
+  # Without these an encoder works as well: only pretraining uses them.
+  needed = [key for key in info['missing_keys'] if not key.startswith(('masked_spec_embed', 'adapter.'))]
   if needed:
     raise InputError(f'{name}: the weights of the speech encoder are incomplete ({sorted(needed)[0]} and {len(needed) - 1} more '
                      'are not in it); download the folder again')
   return model
+
+
+Encoder = TorchEncoder | WhisperSpeech

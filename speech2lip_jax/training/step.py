@@ -22,7 +22,7 @@ from speech2lip_jax.ops import fill
 from speech2lip_jax.sync import lattice
 from speech2lip_jax.sync.loss import sync_loss
 from speech2lip_jax.training import losses
-from speech2lip_jax.training.augment import augmented
+from speech2lip_jax.training.augment import augmented, heard
 from speech2lip_jax.training.frozen import Frozen
 from speech2lip_jax.workdir.state import TrainState
 
@@ -137,10 +137,11 @@ def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
     keys = jax.vmap(lambda i: jax.random.fold_in(sample_key, i))(batch.sample_id)
     noise_keys, shift_keys, hole_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
     pixel_key, lattice_key = jax.random.split(shared_key)
-    clean, in_windows = resident.audio_feat[batch.frame_id], batch.num_window_frames
-    audio_feat = augmented(clean, noise_keys, config.audio)
+    in_windows = batch.num_window_frames
+    audio_feat = augmented(heard(resident.speech, batch.frame_id, config.audio.window_steps, noise_keys), noise_keys, config.audio)
     if in_windows:  # Windows hear clean speech: noise of its own on each frame would hide whether a mouth is late or early.
-      audio_feat = jnp.concatenate([clean[:in_windows], audio_feat[in_windows:]])
+      clean = heard(resident.speech, batch.frame_id[:in_windows], config.audio.window_steps)
+      audio_feat = jnp.concatenate([clean, audio_feat[in_windows:]])
     variables = {'params': params, 'batch_stats': batch_stats}
     inputs = _Inputs(variables, batch, resident, constants, frozen, audio_feat, shift_keys, hole_keys)
 

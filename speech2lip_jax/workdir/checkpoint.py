@@ -23,6 +23,9 @@ from speech2lip_jax.workdir.state import TrainState
 SCORE, PHASE = 'psnr_lip_val', 'phase'
 _OVER_ANY_SCORE = 1000.0  # dB
 
+# What was so before there was a field for it, where today's default is something else.
+BEFORE = {'data.val_blocks': 1}
+
 # What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging.
 MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'train.num_steps', 'train.batch_size', 'train.lip_pixels',
               'train.learning_rate', 'train.warmup_steps', 'train.blend_start_step', 'train.log_every', 'train.eval_every',
@@ -135,7 +138,7 @@ def has_checkpoints(workdir: os.PathLike | str) -> bool:
 
 
 def read_config(workdir: os.PathLike | str) -> ConfigDict:
-  """The config that a workdir was made with; fields that were added since then are at their defaults.
+  """The config that a workdir was made with; fields that were added since then are as they were before (`BEFORE`).
 
   Raises:
     InputError: the folder is no workdir.
@@ -148,7 +151,7 @@ def read_config(workdir: os.PathLike | str) -> ConfigDict:
     section, _, field = name.rpartition('.')
     place = config[section] if section else config
     if field not in place:
-      place[field] = value
+      place[field] = BEFORE.get(name, value)
   return config.lock()
 
 

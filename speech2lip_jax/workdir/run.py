@@ -32,6 +32,6 @@ def open_run(config: ConfigDict, axis_name: str | None = None) -> Run:
   """
   subject = load_subject(config.data.path)
   split = split_frames(subject, config.data)
-  features = open_features(subject, config.audio)
+  features = open_features(subject, config.audio, split.train)
   model = build_model(subject, config, axis_name)
   return Run(config, subject, split, features, model, subject_constants(subject, split.train))
