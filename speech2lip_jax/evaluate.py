@@ -23,7 +23,7 @@ _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one wi
                              '(--recipe.data.part), than the one trained against; it scores the sync. Also a folder of convert '
                              '--kind syncnet.')
 _BASELINES = flags.DEFINE_bool('baselines', True, 'Score the baselines and the oracle too; --nobaselines: the model alone, in a '
-                               'quarter of the time.')
+                               'fraction of the time.')
 _LPIPS = flags.DEFINE_string('lpips', None, 'FILE.npz of speech2lip convert --kind lpips, for LPIPS.')
 _AGAINST = flags.DEFINE_string('against', None, 'With --video: the true video that it is compared with, frame by frame.')
 flags.declare_key_flag('workdir')

@@ -21,6 +21,7 @@ from speech2lip_jax.rendering.trained import Trained
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
+from speech2lip_jax.report.ridge import regressed_lips
 from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
@@ -48,28 +49,30 @@ def nearest_windows(queries: np.ndarray, references: np.ndarray, count: int, chu
   return np.concatenate(rows)
 
 
-def candidates(trained: Trained) -> dict[str, Callable[[], Iterator[Prediction]]]:
-  """Everything that is scored, by name: 'model', the oracle, and the baselines, all composed in the same way.
+def candidates(trained: Trained, baselines: bool) -> dict[str, Callable[[], Iterator[Prediction]]]:
+  """What is scored, by name: 'model', and with `baselines` the oracle and the baselines, all composed in the same way.
 
-  The baselines take their lips from the frames that are not test frames, validation included; what is nearest is told by
-  mel whatever the model hears, so that they stay the same.
+  The baselines take their lips from the frames that are not test frames, validation included; they hear mel whatever the model
+  hears, so that they stay the same.
   """
   subject, split, steps = trained.subject, trained.split, trained.config.audio.window_steps
+  mouths = trained.subject_mouths(split.test)
+  model = {'model': lambda: trained.predictor.from_mouths(split.test, mouths)}
+  if not baselines:
+    return model
   known = np.sort(np.concatenate([split.train, split.val]))
   mel = lambda frame_ids: subject_mel_windows(subject, frame_ids, steps)
   nearest = known[nearest_windows(mel(split.test), mel(known), min(NUM_NEAREST, len(known)))]
-  mouths = trained.subject_mouths(split.test)
   mean = mean_lips(subject, known)
   lips = subject.rgb_lip_canonical
   from_lips = lambda rgb_lip_of_rows: lambda: trained.predictor.from_lips(split.test, rgb_lip_of_rows)
-  return {
-      'model': lambda: trained.predictor.from_mouths(split.test, mouths),
+  return model | {
       'without_blend_net': lambda: trained.predictor.from_mouths(split.test, mouths, with_blend_net=False),
       'oracle': from_lips(lambda rows: lips[split.test[rows]] / np.float32(255)),
       'mean_lips': from_lips(lambda rows: np.broadcast_to(mean, (len(rows), *mean.shape))),
       'nearest': from_lips(lambda rows: lips[nearest[rows, 0]] / np.float32(255)),
       'nearest_8_mean': from_lips(lambda rows: lips[nearest[rows]].mean(1, dtype=np.float32) / 255),
-  }
+  } | {name: from_lips(paint) for name, paint in regressed_lips(subject, split, steps).items()}
 
 
 def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, album: Album, baselines: bool
@@ -81,8 +84,8 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
   """
   test, frames = trained.split.test, trained.subject.frames
   columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
-  with stage('audio embeddings'):
-    everything = {name: make for name, make in candidates(trained).items() if baselines or name == 'model'}
+  with stage('audio embeddings and baselines' if baselines else 'audio embeddings'):
+    everything = candidates(trained, baselines)
   scores: dict[str, Scores] = {}
   sync: dict[str, dict[str, float]] = {}
   strips: dict[str, list[np.ndarray]] = {}

@@ -66,9 +66,10 @@ COLUMNS = {
 }
 NAMES = {'truth': 'true frames', 'model': 'ours', 'without_blend_net': 'ours without Blend-Net',
          'mean_lips': 'mean training lips', 'nearest': 'lips of the nearest sound',
-         'nearest_8_mean': 'mean of the 8 nearest', 'oracle': 'oracle: own lips, there and back'}
+         'nearest_8_mean': 'mean of the 8 nearest', 'ridge': 'ridge regression', 'kernel_ridge': 'kernel ridge regression',
+         'oracle': 'oracle: own lips, there and back'}
 COLOURS = {'truth': '#111827', 'model': '#2563eb', 'mean_lips': '#d97706', 'nearest_8_mean': '#059669'}  # in plots
-BASELINES = ('mean_lips', 'nearest', 'nearest_8_mean')
+BASELINES = ('mean_lips', 'nearest', 'nearest_8_mean', 'ridge', 'kernel_ridge')
 Rows = dict[str, dict[str, float | None]]  # metrics by name of what was scored, in the table's order
 
 
