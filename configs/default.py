@@ -95,7 +95,9 @@ def get_config() -> ConfigDict:
   config.train.lip_pixels = 4096  # random lip pixels in a step's lip loss, the same in its frames; 0: all
   config.train.blend_start_step = num_steps * 10 // 11  # step; from here on every blend_every-th frame is also blended
   config.train.blend_every = 16  # frames
-  config.train.learning_rate = 2e-3  # peak of a warm-up and cosine schedule that ends at 0
+  config.train.initial_weights = 'own'  # each network draws its first weights by its own rule; 'torch': as PyTorch's layers do
+  config.train.learning_rate = 2e-3  # peak, after the warm-up
+  config.train.schedule = 'cosine'  # after the warm-up the learning rate falls to 0 at the last step; or 'constant'
   config.train.warmup_steps = 100  # steps until the learning rate is at its peak
   config.train.weight_decay = 1e-4  # decoupled (AdamW)
   config.train.clip_norm = 1.0  # largest global norm of the gradient

@@ -8,11 +8,11 @@ What it reproduces depends on who reads it.
   tests hold its losses, gradients and batch statistics against the program's own.
 - `speech2lip train` takes the networks, the optimiser's numbers and the sampling: width 256, a time input, no mean lips, four
   shifted evaluations, Blend-Net predicting the picture, lips and frame from the first step on, one frame a device, no
-  averaging. Composition, the window and the warps stay this project's (one rigid depth instead of stored coordinates; the lip
-  box alone is pasted, where the program pastes a grown rectangle of the canonical face). The perceptual term is left out until
-  its weights are given (config.loss.lpips, config.loss.perceptual_weight=0.01), the sync term until an expert is
-  (config.sync.expert); there it is Eq. 6, where gradients come from the negatives too. The learning rate falls to 0 by a
-  cosine where the program's stays.
+  averaging; first weights as PyTorch's layers draw them, and a constant rate. Composition, the window and the warps stay this
+  project's (one rigid depth instead of stored coordinates; the lip box alone is pasted, where the program pastes a grown
+  rectangle of the canonical face). The perceptual term is left out until its weights are given (config.loss.lpips,
+  config.loss.perceptual_weight=0.01), the sync term until an expert is (config.sync.expert); there it is Eq. 6, where gradients
+  come from the negatives too.
 - An imported workdir is this recipe with the sizes that its weights have.
 
 By this recipe a subject needs about 30 h on one GPU (the paper).
@@ -50,7 +50,9 @@ def get_config() -> ConfigDict:
   config.train.lip_pixels = 0
   config.train.blend_start_step = 0
   config.train.blend_every = 1
+  config.train.initial_weights = 'torch'
   config.train.learning_rate = 1e-4
+  config.train.schedule = 'constant'
   config.train.warmup_steps = 0
   config.train.weight_decay = 0.0
   config.train.clip_norm = 1e9  # never reached

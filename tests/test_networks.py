@@ -6,6 +6,7 @@ import pytest
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.models import audio_net, blend_net, lip_field
+from speech2lip_jax.models.initial_weights import drawn_as_pytorch
 from speech2lip_jax.released import torch_weights
 from tests import goldens
 
@@ -66,6 +67,19 @@ def test_parameter_counts_are_those_of_the_released_program():
   field = jax.eval_shape(lip_field.LipField(use_time=True).init, jax.random.key(0), *_field_inputs())
   blend = jax.eval_shape(blend_net.BlendNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   assert (count(field), count(blend)) == (658_691, 1_036_035)
+
+
+def test_pytorchs_first_weights_are_uniform_by_the_number_of_inputs_biases_too():
+  params = blend_net.BlendNet(residual=False).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
+  params |= {'dense': {'kernel': jnp.zeros((100, 64)), 'bias': jnp.zeros(64)}, 'correction': jnp.ones(3)}
+  drawn = drawn_as_pytorch(params, jax.random.key(1))
+  assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
+  for array, bound in ((drawn['inc']['conv_1']['kernel'], 1 / 24), (drawn['dense']['kernel'], 0.1), (drawn['dense']['bias'], 0.1)):
+    assert 0.9 * bound < np.abs(array).max() <= bound
+    np.testing.assert_allclose(np.std(array), bound / np.sqrt(3), rtol=0.2)
+  kept = lambda tree: (tree['inc']['norm_0'], tree['correction'])
+  jax.tree.map(np.testing.assert_array_equal, kept(drawn), kept(params))
+  assert not np.array_equal(drawn['down_1']['conv_1']['kernel'], drawn['down_2']['conv_0']['kernel']), 'each layer has its own'
 
 
 def test_residual_blend_net_starts_as_the_identity_and_learns():

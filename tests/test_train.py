@@ -237,6 +237,31 @@ def test_a_config_that_is_refused_leaves_nothing_that_refuses_the_next_one(folde
   assert checkpoint.read_config(tmp_path / 'run').audio.network == 'residual'
 
 
+@pytest.mark.parametrize('name, message', [('initial_weights', "'own', 'torch'"), ('schedule', "'cosine', 'constant'")])
+def test_an_unknown_way_to_begin_or_to_go_on_is_refused(folder, tmp_path, name, message):
+  with pytest.raises(InputError, match=f"config.train.{name}='usual'.*{message}"):
+    training_loop.train_and_evaluate(smoke_config(folder, **{name: 'usual'}), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_learning_rate_falls_to_0_or_stays():
+  config = default.get_config()
+  peak, warmup = config.train.learning_rate, config.train.warmup_steps
+  for kind, last in (('cosine', 0), ('constant', peak)):
+    config.train.schedule = kind
+    _, schedule = train_state.make_optimizer(config.train)
+    rates = [schedule(step) for step in (0, warmup, config.train.num_steps)]
+    np.testing.assert_allclose(rates, [peak / warmup, peak, last], atol=1e-9)
+
+
+def test_a_workdir_from_before_a_field_was_there_opens_with_its_default(tmp_path):
+  values = json.loads(default.get_config().to_json_best_effort())
+  del values['train']['schedule'], values['train']['initial_weights']
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  train = checkpoint.read_config(tmp_path).train
+  assert (train.schedule, train.initial_weights) == ('cosine', 'own')
+
+
 def test_a_workdir_finds_its_subject_from_any_folder(folder, tmp_path, monkeypatch):
   monkeypatch.chdir(folder.parent)
   config = smoke_config(folder.name)

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.dataset import Subject
 from speech2lip_jax.gamem.subject import subject_geometry
+from speech2lip_jax.models.initial_weights import RULES
 from speech2lip_jax.models.speech2lip import AUDIO_NETS, FIELDS, SAMPLINGS, Speech2Lip
 
 
@@ -17,7 +18,8 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
     raise InputError(f'config.audio.window_steps={config.audio.window_steps}: must be 16, 32 or 64')
   if config.audio.network not in AUDIO_NETS:
     raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
-  for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS)):
+  for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS),
+                             ('train.initial_weights', config.train.initial_weights, RULES)):
     if value not in known:
       raise InputError(f'config.{name}={value!r} is not known; one of {", ".join(map(repr, known))}')
   if config.field.kind == 'decoder':  # paints whole pixels of one lip image, and has no time input

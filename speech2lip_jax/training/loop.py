@@ -54,6 +54,9 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
   for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
     if train[name] < 1:
       raise InputError(f'config.train.{name}={train[name]}: must be at least 1')
+  if train.schedule not in train_state.SCHEDULES:
+    known = ', '.join(map(repr, train_state.SCHEDULES))
+    raise InputError(f'config.train.schedule={train.schedule!r} is not known; one of {known}')
 
 
 def what_will_not_happen(config: ConfigDict) -> list[str]:

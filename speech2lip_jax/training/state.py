@@ -9,12 +9,17 @@ from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.workdir.state import TrainState, create_variables
 
+SCHEDULES = ('cosine', 'constant')
+
 
 def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """AdamW on clipped gradients, and its learning rate: a linear warm-up, then a cosine to 0 at num_steps."""
+  """AdamW on clipped gradients, and its learning rate: a linear warm-up, then a cosine to 0 at num_steps, or no change."""
   warmup = min(train_config.warmup_steps, train_config.num_steps - 1)
-  schedule = optax.warmup_cosine_decay_schedule(train_config.learning_rate / max(warmup, 1), train_config.learning_rate,
-                                                warmup, train_config.num_steps)
+  first, peak = train_config.learning_rate / max(warmup, 1), train_config.learning_rate
+  if train_config.schedule == 'constant':
+    schedule = optax.warmup_constant_schedule(first, peak, warmup)
+  else:
+    schedule = optax.warmup_cosine_decay_schedule(first, peak, warmup, train_config.num_steps)
   is_network = lambda params: {name: name != 'canonical_depth' for name in params}  # D_c is fixed when training begins
   optimizer = optax.chain(optax.clip_by_global_norm(train_config.clip_norm),
                           optax.adamw(schedule, weight_decay=train_config.weight_decay, mask=is_network))

@@ -28,8 +28,8 @@ BEFORE = {'data.val_blocks': 1}
 
 # What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging.
 MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'train.num_steps', 'train.batch_size', 'train.lip_pixels',
-              'train.learning_rate', 'train.warmup_steps', 'train.blend_start_step', 'train.log_every', 'train.eval_every',
-              'train.keep_checkpoints', 'sync.start_step', 'sync.num_windows')
+              'train.learning_rate', 'train.schedule', 'train.warmup_steps', 'train.blend_start_step', 'train.log_every',
+              'train.eval_every', 'train.keep_checkpoints', 'sync.start_step', 'sync.num_windows')
 
 
 def _rank(metrics: dict[str, float]) -> float:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.data import schema
 from speech2lip_jax.gamem.subject import SubjectConstants
+from speech2lip_jax.models.initial_weights import drawn_as_pytorch
 from speech2lip_jax.models.speech2lip import Speech2Lip
 
 
@@ -21,6 +22,13 @@ class TrainState(NamedTuple):
 
 def create_variables(model: Speech2Lip, constants: SubjectConstants, config: ConfigDict,
                      num_channels: int = schema.NUM_MEL_BANDS) -> dict[str, Any]:
-  """Initial {'params', 'batch_stats'}, a function of config.seed; num_channels: of the speech features."""
+  """Initial {'params', 'batch_stats'}, a function of config.seed and config.train.initial_weights.
+
+  num_channels: of the speech features.
+  """
   audio_feat = jnp.zeros((1, config.audio.window_steps, num_channels))
-  return model.clone(axis_name=None).init(jax.random.key(config.seed), audio_feat, constants, method='initialise')
+  key = jax.random.key(config.seed)
+  variables = model.clone(axis_name=None).init(key, audio_feat, constants, method='initialise')
+  if config.train.initial_weights == 'torch':
+    variables = variables | {'params': drawn_as_pytorch(variables['params'], key)}
+  return variables
