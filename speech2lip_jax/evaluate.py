@@ -59,6 +59,8 @@ def main() -> None:
     record = evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, workdir)
     about = f'{len(trained.split.test)} held-out frames, checkpoint of step {trained.step}'
   print((out / 'table.md').read_text())
+  for line in (record['judge'] or {}).get('warnings', []):
+    print(f'warning: --judge={_JUDGE.value}: {line}', file=sys.stderr)
   print(not_measured(record['reasons']), end='')
   print(f'{about}; {out}/metrics.json\nnext: look at {out}/report.html')
 

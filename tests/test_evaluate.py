@@ -205,6 +205,16 @@ def test_nothing_reads_minus_zero():
   assert '+0.0 dB against' in text and not re.search(r'[-−]0\.?0*(?![.0-9])', text)
 
 
+def test_a_weak_judge_is_told_in_the_first_lines_and_grades_nothing():
+  row = dict.fromkeys(names_of_metrics.METRICS)
+  rows = {'truth': row | {'sync_conf0': 0.16}, 'model': row | {'sync_conf0': 0.338}}
+  record = {'num_frames': 9, 'judge': {'name': 'judge', 'kind': 'own', 'warnings': ['a weak judge: …', 'it gives ours …']}}
+  sync, weak = verdict(rows, record)
+  assert (sync.grade, weak.grade, weak.text) == ('', 'poor', 'a weak judge: …; it gives ours ….')
+  record['judge']['warnings'] = []
+  assert [line.grade for line in verdict(rows, record)] == ['good']
+
+
 def test_reasons_are_told_once_with_every_metric_that_they_hold_for():
   text = metric_table.not_measured({'lpips_lip': 'give --lpips', 'sync_conf': 'give --judge', 'sync_dist': 'give --judge'})
   assert text == 'not measured: lpips_lip: give --lpips\nnot measured: sync_conf, sync_dist: give --judge\n'

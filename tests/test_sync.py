@@ -1,6 +1,7 @@
 """Sync: the metrics in closed form, the expert learning from a toy subject, and the contrastive loss in the training step."""
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import opening, sync
 from speech2lip_jax.models.build import build_model
 from speech2lip_jax.models.syncnet import SyncNet
-from speech2lip_jax.sync import assess, lattice, scores, syncnet_expert
+from speech2lip_jax.sync import assess, lattice, scores, syncnet_expert, trust
 from speech2lip_jax.sync import expert as sync_expert
 from speech2lip_jax.sync import judge as sync_judge
 from speech2lip_jax.sync import train_expert as train_expert_module
@@ -178,9 +179,28 @@ def test_halves_of_the_training_frames_share_nothing(subject):
     train_expert_module.part_of(subject, ids, 'half')
 
 
-def test_the_verb_writes_expert_scores_and_plot(subject, tmp_path, capsys):
+@pytest.mark.parametrize('within, acc5, conf0, ours, told', [
+    (0.597, 0.7, 0.160, 0.338, ['a weak judge: .* 59.7 %.*90 %.*more video.*another judge', 'ours conf0 0.338.*0.160']),
+    (0.597, 0.7, 0.160, 0.170, ['a weak judge']),
+    (0.955, 0.7, 0.160, 0.338, []),
+    (float('nan'), 0.6, float('nan'), float('nan'), ['acc5 is 0.60.*0.75']),
+    (float('nan'), 0.9, float('nan'), float('nan'), []),
+    (float('nan'), float('nan'), float('nan'), float('nan'), [])])
+def test_a_weak_judge_says_so(within, acc5, conf0, ours, told):
+  facts = trust.facts({'sync_within_one': within, 'sync_acc5': acc5, 'sync_conf0': conf0}, {'sync_conf0': ours})
+  assert facts['truth_within_one'] == (None if np.isnan(within) else within)
+  assert len(facts['warnings']) == len(told)
+  assert all(re.search(pattern, line) for pattern, line in zip(told, facts['warnings'], strict=True))
+
+
+def test_the_verb_writes_expert_scores_and_plot(subject, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(trust, 'LEAST_WITHIN_ONE', 1.1)  # of a share: no judge is good enough
+  monkeypatch.setattr(trust, 'LEAST_ACC5', 1.1)
   assess.train_and_judge(recipe(4), subject, tmp_path / 'expert', folds=0)
-  assert 'fit best at 0 ± 1 frame' in capsys.readouterr().out
+  told = capsys.readouterr()
+  assert 'fit best at 0 ± 1 frame' in told.out
+  warnings = json.loads((tmp_path / 'expert/scores.json').read_text())['warnings']
+  assert 'a weak judge' in warnings[0] and f'warning: {tmp_path}/expert: {warnings[0]}' in told.err
   assert {path.name for path in (tmp_path / 'expert').iterdir()} == {'expert.json', 'weights.npz', 'scores.json', 'offsets.png'}
   assert isinstance(sync_expert.open_expert(tmp_path / 'expert', subject), sync_expert.Expert)
 

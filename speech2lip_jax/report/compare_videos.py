@@ -25,6 +25,7 @@ from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
+from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.judge import FaceJudge, describe, embed_mel
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, load_syncnet
 
@@ -64,12 +65,13 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   fps, num_frames = true_info.fps, len(ours.values['psnr_img'])
   sides = {'truth': Side(true_info, truth, _sound(true_info)), 'model': Side(our_info, ours, _sound(our_info))}
   why_no_sync = _why_no_sync(list(sides.values()), expert, fps)
-  rows = {}
-  for name, side in sides.items():
-    sync = judge_sync(expert, side) if expert and not why_no_sync else {}
-    rows[name] = with_nulls(summary(side.scores, truth, [np.arange(num_frames)], fps) | sync)
+  sync = {name: judge_sync(expert, side) if expert and not why_no_sync else {} for name, side in sides.items()}
+  judge_facts = describe(judge) if judge else None
+  if judge_facts and sync['truth']:
+    judge_facts |= trust.facts(sync['truth'], sync['model'])
+  rows = {name: with_nulls(summary(side.scores, truth, [np.arange(num_frames)], fps) | sync[name]) for name, side in sides.items()}
   record = rows['model'] | {
-      'num_frames': num_frames, 'fps': fps, 'judge': describe(judge) if judge else None, 'mouth_region': MOUTH_REGION,
+      'num_frames': num_frames, 'fps': fps, 'judge': judge_facts, 'mouth_region': MOUTH_REGION,
       'baselines': {'truth': rows['truth']}}
   record['reasons'] = _reasons(record, list(sides.values()), landmarker, lpips, why_no_sync)
   out.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.ridge import regressed_lips
 from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
+from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
 from speech2lip_jax.workdir.summary import read_log
@@ -80,7 +81,7 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
   """Renders and scores the test split: the truth and the model in one pass, then the oracle and the baselines.
 
   Returns:
-    By name ('truth', 'model', …): `Scores`; `SYNC_METRICS`, empty without a judge; a few of the frames [H, W, 3] uint8.
+    By name ('truth', 'model', …): `Scores`; `Judge.scores`, empty without a judge; a few of the frames [H, W, 3] uint8.
   """
   test, frames = trained.split.test, trained.subject.frames
   columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
@@ -127,7 +128,8 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
     The contents of metrics.json.
   """
   subject, test = trained.subject, trained.split.test
-  judging, judge_facts = None, None
+  judging: Judge | None = None
+  judge_facts: dict | None = None
   if judge:
     against: list[str | os.PathLike] = [*listed_folders(trained.config.sync.expert)]
     against += pathlib.Path(workdir).glob('expert*/') if workdir else []
@@ -135,6 +137,8 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   album = Album(chosen_rows(len(test)))
   with Scorer(landmarker, lpips) as scorer:
     scores, sync, strips = score_everything(trained, judging, scorer, album, baselines)
+  if judge_facts:
+    judge_facts |= trust.facts(sync['truth'], sync['model'])
   runs = runs_of(subject, test)
   rows = {name: with_nulls(summary(each, scores['truth'], runs, schema.FPS) | sync[name])
           for name, each in sorted(scores.items(), key=lambda item: item[0] != 'truth')}

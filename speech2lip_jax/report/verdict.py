@@ -63,8 +63,12 @@ def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
     conf0, true_conf0 = ours['sync_conf0'], truth['sync_conf0']
     share, judge = conf0 / true_conf0, record.get('judge') or {}
     who = f'{judge.get("name", "the judge")} ({"SyncNet" if judge.get("kind") == "syncnet" else "expert of the subject"})'
-    lines.append(Line('good' if share > 0.85 else 'fair' if share > 0.5 else 'poor', f'Sync {100 * share:z.0f} % of true',
+    warnings = judge.get('warnings', [])
+    grade = '' if warnings else 'good' if share > 0.85 else 'fair' if share > 0.5 else 'poor'
+    lines.append(Line(grade, f'Sync {100 * share:z.0f} % of true',
                       f'conf0 {conf0:z.3f}, the true frames {true_conf0:z.3f}, by {who}. Means of mouths can exceed 100 %.'))
+    if warnings:
+      lines.append(Line('poor', 'Weak judge', '; '.join(warnings) + '.'))
   if 'jitter_ratio' in ours:
     jitter = ours['jitter_ratio']
     lines.append(Line(_within(jitter, JITTERS), f'Jitter {jitter:.2f} × true',

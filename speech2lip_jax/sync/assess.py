@@ -1,6 +1,7 @@
 """Trains an expert on a part of a subject's frames and says how well it does on the others."""
 import json
 import pathlib
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.progress import stage
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
 from speech2lip_jax.metrics import sync
+from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.expert import Expert, save_expert
 from speech2lip_jax.sync.scores import score_lips, subject_activity, sum_scores
 from speech2lip_jax.sync.train_expert import part_of, train_expert
@@ -89,9 +91,13 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
     scores, offsets, off = judge(experts, subject)
   text = describe(scores, off)
   workdir.mkdir(parents=True, exist_ok=True)
-  write_text(workdir / 'scores.json', json.dumps(scores | {'train_s': round(seconds, 1)}, indent=1) + '\n')
+  weak = trust.why_weak(scores)
+  record = scores | {'warnings': [weak] if weak else [], 'train_s': round(seconds, 1)}
+  write_text(workdir / 'scores.json', json.dumps(record, indent=1) + '\n')
   title = f'{subject.folder.name}: {100 * scores["sync_within_one"]:.1f} % of {len(offsets)} windows within a frame'
   write_png(offset_histogram(offsets, title), workdir / 'offsets.png')
   if not folds:
     save_expert(workdir, experts[0][0], {'subject': subject.folder.name, 'config': json.loads(config.to_json_best_effort())})
   print(f'{text}\n{workdir}: trained in {seconds:.0f} s on {len(pairs[0][0])} frames; offsets.png, scores.json')
+  if weak:
+    print(f'warning: {workdir}: {weak}', file=sys.stderr)

@@ -40,7 +40,7 @@ class Judge(Protocol):
     """What is kept of frame `row` [H, W, 3] uint8."""
 
   def scores(self, views: list[np.ndarray]) -> dict[str, float]:
-    """`SYNC_METRICS` of the views of all rows; nan where every run is too short."""
+    """`SYNC_METRICS` and sync_within_one of the views of all rows; nan where every run is too short."""
 
 
 class LipJudge:
@@ -74,7 +74,7 @@ class LipJudge:
     """See `Judge`."""
     activity = sync_scores.subject_activity(self._subject, self._ids)
     scores = sync_scores.score_lips(self._expert, self._subject, self._ids, np.stack(views), activity).metrics()
-    return {name: scores[name] for name in SYNC_METRICS}
+    return {name: scores[name] for name in (*SYNC_METRICS, 'sync_within_one')}
 
 
 class FaceJudge:
@@ -114,7 +114,8 @@ class FaceJudge:
       accuracies.append(sync.window_accuracy(mouth, self._speech[starts]))
     known = [(value, count) for value, count in accuracies if count]
     acc5 = np.average([value for value, _ in known], weights=[count for _, count in known]) if known else np.nan
-    return sync.confidences(np.concatenate(distances)) | {'sync_acc5': float(acc5)}
+    seconds = np.concatenate(distances)
+    return sync.confidences(seconds) | {'sync_acc5': float(acc5), 'sync_within_one': sync.within_one(seconds)}
 
 
 def embed_mel(expert: syncnet_expert.SyncNetExpert, mel: np.ndarray, num_frames: int) -> np.ndarray:
