@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
   config.data.prefetch = 2  # batches made ahead by the loader thread, ≥ 1
 
   config.audio = ConfigDict()
-  config.audio.features = 'mel'  # or a .npy computed elsewhere, or 'hf:FOLDER_OR_NAME', a speech encoder (data/features.py)
+  config.audio.features = 'mel+whisper'  # or 'mel', 'whisper', a .npy computed elsewhere, 'hf:FOLDER_OR_NAME' (data/features.py)
   config.audio.features_rate = 0.0  # steps a second of a .npy of steps [M, C]; 0: it holds windows [N, T, C], one a frame
   config.audio.window_steps = 32  # steps centred on the frame (mel: 80 a second; encoders: 50, where 16 fit); 16, 32 or 64
   config.audio.num_features = 64  # length of the audio embedding a
@@ -53,6 +53,10 @@ def get_config() -> ConfigDict:
   config.field.render_time = 'middle'  # with use_time, all is rendered at the time of the middle training frame, or 'own' index
   config.field.residual = True  # the field paints the difference to the subject's mean lips
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
+
+  config.linear = ConfigDict()
+  config.linear.share = 0.5  # of what is added to the mean lips, by ridge regression; the field paints the rest; 0 … 1
+  config.linear.num_components = 48  # main components of the lips that it predicts
 
   config.compose = ConfigDict()
   config.compose.sampling = 'grid'  # a canonical lip image is painted and read at C2O; 'direct': the field is asked there

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
   config.field.render_time = 'own'
   config.field.residual = False
   config.field.ensemble = True
+  config.linear.share = 0.0
   config.compose.feather = 0.0
   config.blend.width = 64
   config.blend.residual = False

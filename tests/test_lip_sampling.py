@@ -96,7 +96,7 @@ def test_the_decoder_is_painted_with_and_carried_like_the_field(subject):
   pixels = np.array([0, 7, 23])
   paint = lambda method, *arguments: toy.model.apply(
       toy.variables, toy.audio_embedding, jnp.zeros(1, jnp.int32), *arguments, method=method)
-  whole, some = paint('paint', toy.constants), paint('paint_pixels', pixels, toy.constants)
+  whole, some = paint('paint', toy.constants), paint('field_pixels', pixels, toy.constants)
   np.testing.assert_array_equal(whole.reshape(1, -1, 3)[:, pixels], some)
   composition = jax.jit(toy.composed)(toy.variables, head_turned(0.1, 0.05), toy.constants)
   assert np.abs(composition.merged - composition.observed).max() > 0.1

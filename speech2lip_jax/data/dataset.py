@@ -125,8 +125,8 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
     val = _frames_of([clip for i, clip in enumerate(rest) if i in val_ids])
     train = _frames_of([clip for i, clip in enumerate(rest) if i not in val_ids])
   elif kind == 'tail':
-    rest, test = np.split(np.arange(num_frames), [num_frames - round(num_frames * data_config.test_fraction)])
-    train, val = _split_by_time(rest, round(len(rest) * data_config.val_fraction), data_config.val_blocks)
+    before, test = np.split(np.arange(num_frames), [num_frames - round(num_frames * data_config.test_fraction)])
+    train, val = _split_by_time(before, round(len(before) * data_config.val_fraction), data_config.val_blocks)
   else:
     raise InputError(f"config.data.split={kind!r} is not known; one of 'auto', 'clips', 'tail'")
   if not data_config.max_train_seconds >= 0:

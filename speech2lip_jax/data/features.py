@@ -16,6 +16,7 @@ and other encoders are scaled to mean 0 and standard deviation 1 over the subjec
 `config.audio.noise_std` means the same for all.
 """
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -186,13 +187,17 @@ class _Mel:
     return self._track(mel, mean)
 
 
+def _encode(encoder: whisper_speech.WhisperSpeech, sound: np.ndarray, level: float, rendition: int) -> np.ndarray:
+  return encoder(sound, level, rendition)
+
+
 class _Whisper:
   """Tracks of the main components of the package's speech encoder, over the sound of the training frames."""
 
   def __init__(self, subject: Subject, train_ids: np.ndarray):
     level = whisper_speech.speech_level(subject.sound.reshape(-1))
     kept = [kept_states(subject, f'whisper_{rendition}', f'{whisper_speech.own_digest()} {rendition}', whisper_speech.own_encoder,
-                        lambda encoder, sound, rendition=rendition: encoder(sound, level, rendition))
+                        functools.partial(_encode, level=level, rendition=rendition))
             for rendition in range(whisper_speech.RENDITIONS)]
     ranges = _ranges(kept[0][1]['steps_of_clips'])
     rows = self._rows_of(subject, train_ids, ranges)
@@ -347,15 +352,15 @@ class EncoderFeatures(_StepFeatures):
     return self._encoder
 
 
-def kept_states(subject: Subject, name: str, digest: str, load: Callable[[], Encoder],
-                encode: Callable[[Encoder, np.ndarray], np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+def kept_states(subject: Subject, name: str, digest: str, load: Callable[[], Any],
+                encode: Callable[[Any, np.ndarray], np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
   """A speech encoder's states of a subject's sound, each clip on its own, from SUBJECT/features or computed and put there.
 
   Args:
     subject: whose sound it is.
     name: begins the files' names.
     digest: tells the weights, and whatever else the states follow from.
-    load: gives the encoder.
+    load: gives the encoder, an `Encoder`.
     encode: (encoder, [n] int16) → [M, C].
 
   Returns:
@@ -418,8 +423,8 @@ def open_features(subject: Subject, audio_config: ConfigDict, train_ids: np.ndar
   if source.startswith('hf:') and source != 'hf:':
     return EncoderFeatures(subject, source.removeprefix('hf:'), num_steps, normalise)
   if not source.endswith('.npy'):
-    raise InputError(f"config.audio.features={source!r}: must be one of {', '.join(map(repr, OWN_SOURCES))}, the path of a .npy file, or "
-                     "'hf:FOLDER_OR_NAME'")
+    raise InputError(f"config.audio.features={source!r}: must be one of {', '.join(map(repr, OWN_SOURCES))}, the path of a "
+                     ".npy file, or 'hf:FOLDER_OR_NAME'")
   array = _open_array(source, 'give the features of the whole subject as --config.audio.features=FILE.npy')
   if array.ndim == 2:
     if not rate:

@@ -1,8 +1,8 @@
 """Hidden states of a pretrained speech encoder (wav2vec 2.0, HuBERT, Whisper's encoder) over sound of any length.
 
-Whisper's encoder runs in JAX (`whisper_speech`); the others need the extra `speech` (transformers, torch), imported only when a sound
-is encoded. Sound is [n] int16, 16 kHz mono; features are [M, C] float32. Long sound is run in overlapping chunks that give what one
-pass gives:
+Whisper's encoder runs in JAX (`whisper_speech`); the others need the extra `speech` (transformers, torch), imported only when a
+sound is encoded. Sound is [n] int16, 16 kHz mono; features are [M, C] float32. Long sound is run in overlapping chunks that give
+what one pass gives:
 
 - wav2vec 2.0 and HuBERT: the convolutions see 25 ms, so chunks that overlap by that much are exact; what is normalised over
   the whole sound (its loudness, the group norm of the first layer) is measured over the whole sound first. The transformer
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.data.whisper_speech import WhisperSpeech, is_whisper, whisper_of_folder
 from speech2lip_jax.data.schema import SAMPLE_RATE
+from speech2lip_jax.data.whisper_speech import WhisperSpeech, is_whisper, whisper_of_folder
 
 CONVOLUTION_S = 20.0  # sound in the convolutions at once; their first layer takes 6.5 MB a second and copy
 ATTENTION_S = 180.0  # sound that a transformer attends over at once; its time grows with the square

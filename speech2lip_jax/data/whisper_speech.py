@@ -23,7 +23,6 @@ STEP = 320  # samples: 50 steps a second
 HOP, FFT = 160, 400  # samples, of the mel
 RATE = SAMPLE_RATE / STEP
 CONTEXT_STEPS = 100  # at each side of a window, in which the next one takes over
-WINDOWS_AT_ONCE = 4
 LOUD_DB = 20.0  # what is not further below the loudest twentieth counts as speech
 CEILING = 3.5  # decades of mel power, above that of a levelled voice; Whisper reads 8 decades below the loudest
 RENDITIONS = 2
@@ -86,17 +85,14 @@ class WhisperSpeech:
     num_steps, window = max(1, -(-len(sound) // STEP)), self._window
     context = min(CONTEXT_STEPS, window // 4)
     hop = window - 2 * context
-    starts = np.arange(-context - rendition * hop // 2, max(num_steps - context, 1), hop)
     fade = np.clip((np.arange(window) + 0.5 - context / 2) / context, 1e-3, 1)
     fade = np.minimum(fade, fade[::-1])[:, None].astype(np.float32)
     total, weight = np.zeros((num_steps, self.num_channels), np.float32), np.zeros((num_steps, 1), np.float32)
-    for i in range(0, len(starts), WINDOWS_AT_ONCE):
-      group = starts[np.minimum(np.arange(i, i + WINDOWS_AT_ONCE), len(starts) - 1)]  # one shape, one compilation
-      mel = np.stack([self._mel(sound, start, level) for start in group])
-      for start, states in zip(starts[i:i + WINDOWS_AT_ONCE].tolist(), np.asarray(self._encode(mel))):
-        low, high = max(start, 0), min(start + window, num_steps)
+    for start in np.arange(-context - rendition * hop // 2, max(num_steps - context, 1), hop).tolist():
+      low, high = max(start, 0), min(start + window, num_steps)
+      if low < high:
         inside = slice(low - start, high - start)
-        total[low:high] += fade[inside] * states[inside]
+        total[low:high] += fade[inside] * np.asarray(self._encode(self._mel(sound, start, level)[None]))[0, inside]
         weight[low:high] += fade[inside]
     features = total / weight
     if not np.isfinite(features).all():

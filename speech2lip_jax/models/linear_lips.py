@@ -1,6 +1,6 @@
-"""Lips that a ridge regression hears: linear in speech, so it knows less than the networks and errs less in voices it never heard.
+"""Lips by ridge regression from speech: being linear it knows less than the networks, and errs less in voices it never heard.
 
-Its weights are fitted in closed form when training begins (`training.linear`) and stay; the networks learn by themselves, and what is
+Its weights are fitted in closed form when training begins (`training.linear`) and stay. The networks learn by themselves; what is
 rendered is a mixture of both (`config.linear.share`).
 """
 import flax.linen as nn
@@ -8,24 +8,25 @@ import jax
 import jax.numpy as jnp
 
 
+def joined_steps(audio_feat: jax.Array) -> jax.Array:
+  """Windows [B, T, C] → means of two neighbouring steps, flat: [B, T / 2 · C]."""
+  batch, num_steps, num_channels = audio_feat.shape
+  return audio_feat.reshape(batch, num_steps // 2, 2, num_channels).mean(2).reshape(batch, -1)
+
+
 class LinearLips(nn.Module):
-  """Attributes: num_components (K) of the lips; num_pixels (P), height × width of the lip box; num_steps (T) and num_channels (C) of a
-  window."""
+  """Attributes: num_components (K) of the lips. num_pixels (P): height × width of the lip box."""
   num_components: int
   num_pixels: int
-  num_steps: int
-  num_channels: int
 
   def setup(self):
-    zeros = nn.initializers.zeros_init()
-    self.kernel = self.param('kernel', zeros, (self.num_steps * self.num_channels, self.num_components))
-    self.bias = self.param('bias', zeros, (self.num_components,))
-    self.components = self.param('components', zeros, (self.num_components, self.num_pixels, 3))
+    self.regression = nn.Dense(self.num_components, kernel_init=nn.initializers.zeros_init())
+    self.components = self.param('components', nn.initializers.zeros_init(), (self.num_components, self.num_pixels, 3))
 
   def codes(self, audio_feat: jax.Array) -> jax.Array:
-    """What the speech in audio_feat [B, T, C] says of the lips' components: [B, K]."""
-    return audio_feat.reshape(len(audio_feat), -1) @ self.kernel + self.bias
+    """How much of each component the speech in audio_feat [B, T, C] asks for: [B, K]."""
+    return jax.lax.stop_gradient(self.regression(joined_steps(audio_feat)))
 
   def paint(self, codes: jax.Array, pixels: jax.Array) -> jax.Array:
-    """The difference to the mean lips at pixels [n] (row · width + column) of codes [B, K]: [B, n, 3]."""
-    return jnp.einsum('bk,kpc->bpc', codes, self.components[:, pixels])
+    """What codes [B, K] add to the mean lips at pixels [n] (index row · width + column): [B, n, 3]."""
+    return jnp.einsum('bk,knc->bnc', codes, jax.lax.stop_gradient(self.components)[:, pixels])

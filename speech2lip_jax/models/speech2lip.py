@@ -14,6 +14,7 @@ from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
 from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
+from speech2lip_jax.models.linear_lips import LinearLips
 from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipField, field_coords, local_ensemble, pixel_coords
 from speech2lip_jax.ops import fill
 
@@ -38,57 +39,78 @@ class Speech2Lip(nn.Module):
       self.lip_field = LipDecoder((box.height, box.width), field.width)
     else:
       self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
+    if self.config.linear.share:
+      box = self.geometry.lip_box
+      self.linear_lips = LinearLips(self.config.linear.num_components, box.height * box.width)
     self.blend_net = BlendNet(blend.width, blend.residual, blend.align_corners, self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
     self.gamem = gamem_of(self.geometry, self.config, self.canonical_depth)
 
   def initialise(self, audio_feat: jax.Array, constants: SubjectConstants) -> None:
     """Asks each network once, for little, so that `init(…, method='initialise')` makes all variables. audio_feat: [1, T, C]."""
-    self.paint_pixels(self.audio_embedding(audio_feat), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), constants)
+    self.lip_pixels(audio_feat, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), constants)
     self.blend_net(jnp.zeros((1, 8, 8, 3)))
     self.depth(constants)
 
   def audio_embedding(self, audio_feat: jax.Array) -> jax.Array:
-    """The audio embedding a of each window: [B, T, C] → [B, num_features]."""
-    return self.audio_net(audio_feat)
+    """The audio embedding a of each window [B, T, C], and behind it what the linear lips hear: [B, A].
 
-  def paint_pixels(self, audio_embedding: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
-                   ensemble_shift: jax.Array | None = None) -> jax.Array:
+    A is num_features, and with `config.linear.share` num_components more.
+    """
+    audio_embedding = self.audio_net(audio_feat)
+    if self.config.linear.share:
+      audio_embedding = jnp.concatenate([audio_embedding, self.linear_lips.codes(audio_feat)], axis=1)
+    return audio_embedding
+
+  def _mixed(self, rgb: jax.Array, audio_embedding: jax.Array, pixels: jax.Array) -> jax.Array:
+    """The field's difference to the mean lips at pixels [P], rgb [B, P, 3], mixed with the linear lips'."""
+    share = self.config.linear.share
+    if not share:
+      return rgb
+    codes = audio_embedding[:, self.config.audio.num_features:]
+    return (1 - share) * rgb + share * self.linear_lips.paint(codes, pixels)
+
+  def field_pixels(self, audio_embedding: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
+                   ensemble_shift: jax.Array | None = None, mixed: bool = False) -> jax.Array:
     """The lip field's colours (Eq. 1) at chosen pixels of the canonical lip image.
 
     Args:
-      audio_embedding: [B, num_features] audio embedding of each frame.
+      audio_embedding: [B, A] audio embedding of each frame.
       frame_id: [B] int32, read where the field has a time input.
       pixels: [P] int32 index row · w + column into the lip box, the same in all frames.
       constants: of the subject.
       ensemble_shift: [B] in 0 … 1, the random shift of continuous sampling (Eq. 2); None evaluates pixel centres.
+      mixed: with the linear lips, as lips are rendered; the field is trained alone.
 
     Returns:
       [B, P, 3] float32, not clamped.
     """
     _, _, height, width = self.geometry.lip_box
-    coords = pixel_coords(height, width)[pixels]
-    evaluate = lambda at: self.lip_field(at, audio_embedding, frame_id)
+    coords, heard = pixel_coords(height, width)[pixels], audio_embedding[:, :self.config.audio.num_features]
+    evaluate = lambda at: self.lip_field(at, heard, frame_id)
     if self.config.field.kind == 'decoder':
-      rgb = self.lip_field(audio_embedding).reshape(len(audio_embedding), -1, 3)[:, pixels]
+      rgb = self.lip_field(heard).reshape(len(heard), -1, 3)[:, pixels]
     elif ensemble_shift is None:
       rgb = evaluate(coords)
     else:
       everywhere = jnp.broadcast_to(coords, (len(audio_embedding), *coords.shape))
       rgb = local_ensemble(evaluate, everywhere, (height, width), ensemble_shift)
+    if mixed:
+      rgb = self._mixed(rgb, audio_embedding, pixels)
     if self.config.field.residual:
       rgb = rgb + constants.rgb_lip_mean.reshape(-1, 3)[pixels]
     return rgb
 
   def lip_pixels(self, audio_feat: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
                  ensemble_shift: jax.Array | None = None) -> jax.Array:
-    """`paint_pixels` of the speech in audio_feat [B, T, C]: [B, P, 3]."""
-    return self.paint_pixels(self.audio_embedding(audio_feat), frame_id, pixels, constants, ensemble_shift)
+    """`field_pixels` of the speech in audio_feat [B, T, C]: [B, P, 3]."""
+    return self.field_pixels(self.audio_embedding(audio_feat), frame_id, pixels, constants, ensemble_shift)
 
   def paint(self, audio_embedding: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
-    """Whole canonical lip images of audio embeddings [B, num_features]: [B, h, w, 3]."""
+    """Whole canonical lip images of audio embeddings [B, A], as they are rendered: [B, h, w, 3]."""
     _, _, height, width = self.geometry.lip_box
-    return self.paint_pixels(audio_embedding, frame_id, jnp.arange(height * width), constants).reshape(-1, height, width, 3)
+    rgb = self.field_pixels(audio_embedding, frame_id, jnp.arange(height * width), constants, mixed=True)
+    return rgb.reshape(-1, height, width, 3)
 
   def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """Whole canonical lip images of the speech in audio_feat [B, T, C]: [B, h, w, 3]."""
@@ -103,7 +125,7 @@ class Speech2Lip(nn.Module):
     """The lip field asked directly at canonical points (Eq. 1), between pixels too: no lip image of it is ever resampled.
 
     Args:
-      audio_embedding: [B, num_features] audio embeddings.
+      audio_embedding: [B, A] audio embeddings.
       frame_id: [B] int32, read where the field has a time input.
       coords_canonical: [B, wh, ww, 2] (x, y) pixels of the canonical image; beyond the lip box its border counts.
       rgb_base: [B, h, w, 3] or [h, w, 3], what the field's colours are added to; read by a cubic spline.
@@ -112,7 +134,11 @@ class Speech2Lip(nn.Module):
       [B, wh, ww, 3] float32, not clamped.
     """
     box, shape = self.geometry.lip_box, coords_canonical.shape
-    rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), audio_embedding, frame_id)
+    heard, share = audio_embedding[:, :self.config.audio.num_features], self.config.linear.share
+    rgb = (1 - share) * self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), heard, frame_id)
+    if share:
+      linear = self._mixed(jnp.zeros((shape[0], box.height * box.width, 3)), audio_embedding, jnp.arange(box.height * box.width))
+      rgb_base = rgb_base + linear.reshape(-1, box.height, box.width, 3)
     read = jax.vmap(lambda base, coords: compose.read_lips(base, coords, box))
     return rgb.reshape(*shape[:-1], 3) + read(jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3)), coords_canonical)
 
@@ -149,7 +175,7 @@ class Speech2Lip(nn.Module):
   def render(self, audio_embedding: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
              observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False, hole: jax.Array | None = None,
              residual: jax.Array | None = None) -> tuple[Composition, jax.Array]:
-    """Audio embeddings [B, num_features] and frames → the composition and its blended window [B, wh, ww, 3].
+    """Audio embeddings [B, A] and frames → the composition and its blended window [B, wh, ww, 3].
 
     The lips are painted on their grid and carried, or asked for at C2O, as `config.compose.sampling` says.
     residual: [B, h, w, 3], added to the canonical lips.

@@ -15,10 +15,10 @@ def why_weak(truth: Mapping[str, Any]) -> str | None:
   if math.isfinite(within):
     return None if within >= LEAST_WITHIN_ONE else (
         f'a weak judge: it finds the time of the true lips in {100 * within:.1f} % of 1 s windows, within a frame; below '
-        f'{100 * LEAST_WITHIN_ONE:.0f} % its scores say little. {remedy}')
+        f'{100 * LEAST_WITHIN_ONE:.0f} % its scores say little; {remedy}')
   if acc5 >= LEAST_ACC5 or not math.isfinite(acc5):
     return None
-  return (f'a weak judge: the true lips’ acc5 is {acc5:.2f} (chance is 0.5); below {LEAST_ACC5:.2f} its scores say little. '
+  return (f'a weak judge: the true lips’ acc5 is {acc5:.2f} (chance is 0.5); below {LEAST_ACC5:.2f} its scores say little; '
           f'{remedy}')
 
 

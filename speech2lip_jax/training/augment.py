@@ -1,6 +1,7 @@
 """What training does to speech features: another rendition, other voices and noise."""
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from speech2lip_jax.data.features import Speech
@@ -23,7 +24,7 @@ def other_voice(mel: jax.Array, key: jax.Array, audio_config: ConfigDict) -> jax
   return mel @ weights.T + tilt + audio_config.voice_gain_std * jax.random.normal(gain_key)
 
 
-def heard(speech: Speech, frame_id: jax.Array, num_steps: int, keys: jax.Array | None = None) -> jax.Array:
+def heard(speech: Speech, frame_id: jax.Array | np.ndarray, num_steps: int, keys: jax.Array | None = None) -> jax.Array:
   """The windows [B, T, C] of frames [B]: of the first rendition, or with keys [B] each of a random one."""
   if keys is None:
     rendition = jnp.zeros(frame_id.shape, jnp.int32)

@@ -3,6 +3,7 @@ import contextlib
 import pathlib
 import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +15,13 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data.dataset import evenly_spaced
+from speech2lip_jax.data.features import Speech
 from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
+from speech2lip_jax.training import linear
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
@@ -81,20 +84,26 @@ def with_learned_depth(run: Run, state: workdir_state.TrainState) -> tuple[workd
   gamem = gamem_of(model.geometry, run.config)
   nodes = learn_depth.learn(gamem, subject, run.split.train, constants, run.config.depth,
                             show_progress=jax.process_index() == 0)
-  params = state.params | {'canonical_depth': {'log_correction': jax.numpy.asarray(nodes)}}
+  learned_state = with_fitted(state, 'canonical_depth', {'log_correction': nodes})
   val_ids = evenly_spaced(run.split.val, count)
   frames, poses = subject.frames[val_ids], subject.observed_from_canonical[val_ids]
-  learned = model.apply({'params': params}, constants, method='depth')
+  learned = model.apply({'params': learned_state.params}, constants, method='depth')
   tracked_error, learned_error = (learn_depth.photometric_error(gamem, depth, constants, frames, poses)
                                   for depth in (constants.depth_tracked, learned))
   if learned_error < tracked_error:
-    state = state._replace(params=params, ema_params=jax.tree.map(jax.numpy.copy, params))
+    state = learned_state
   return state, {'metric/head_rms_tracked_depth': tracked_error, 'metric/head_rms_learned_depth': learned_error}
 
 
-def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: workdir_state.TrainState
+def with_fitted(state: workdir_state.TrainState, name: str, values: Any) -> workdir_state.TrainState:
+  """The state with the parameters `name` replaced, in the average too."""
+  params = state.params | {name: jax.tree.map(jax.numpy.asarray, values)}
+  return state._replace(params=params, ema_params=jax.tree.map(jax.numpy.copy, params))
+
+
+def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: workdir_state.TrainState, speech: Speech
           ) -> tuple[workdir_state.TrainState, int, dict[str, float]]:
-  """The state to go on from: the newest checkpoint's, or `state` with D_c learned.
+  """The state to go on from: the newest checkpoint's, or `state` with the linear lips fitted to `speech` and D_c learned.
 
   Returns:
     The state, its step, and what there is to log of a beginning, by log name.
@@ -104,9 +113,12 @@ def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: workdir_state.Tr
     logging.info('continuing from step %d', step)
     return checkpoints.restore(step, state), step, {}
   values: dict[str, float] = {}
+  if run.config.linear.share:
+    with stage('linear lips', show=jax.process_index() == 0):
+      state = with_fitted(state, 'linear_lips', linear.fit(run, speech))
   if run.config.depth.num_frames:
     state, values = with_learned_depth(run, state)
-  networks = {name: params for name, params in state.params.items() if name != 'canonical_depth'}
+  networks = {name: params for name, params in state.params.items() if name not in workdir_state.FITTED}
   return state, 0, values | {'metric/num_parameters': sum(x.size for x in jax.tree.leaves(networks))}
 
 
@@ -165,12 +177,12 @@ def _train(run: Run, workdir: str) -> None:
   remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
             f'({train.lip_pixels}), or preprocess at a smaller --size; the same command goes on from the last checkpoint')
   with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints, memory_explained(remedy):
-    state, first_step, values = begin(run, checkpoints, state)
+    resident = make_resident(run.subject, run.features)
+    state, first_step, values = begin(run, checkpoints, state, resident.speech)
     summary = Summary(workdir, first_step) if is_main else None
     if summary and values:
       summary.scalars(0, values)
-    resident = replicate(make_resident(run.subject, run.features))
-    state, device_constants, frozen = replicate((state, run.constants, frozen))
+    resident, state, device_constants, frozen = replicate((resident, state, run.constants, frozen))
     take_step = train_step.make_train_step(run.model, optimizer, config)
 
     # ---- loop

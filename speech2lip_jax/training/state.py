@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from speech2lip_jax.data import schema
 from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.speech2lip import Speech2Lip
-from speech2lip_jax.workdir.state import TrainState, create_variables
+from speech2lip_jax.workdir.state import FITTED, TrainState, create_variables
 
 SCHEDULES = ('cosine', 'constant')
 
@@ -20,7 +20,7 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
     schedule = optax.warmup_constant_schedule(first, peak, warmup)
   else:
     schedule = optax.warmup_cosine_decay_schedule(first, peak, warmup, train_config.num_steps)
-  is_network = lambda params: {name: name != 'canonical_depth' for name in params}  # D_c is fixed when training begins
+  is_network = lambda params: {name: name not in FITTED for name in params}
   optimizer = optax.chain(optax.clip_by_global_norm(train_config.clip_norm),
                           optax.adamw(schedule, weight_decay=train_config.weight_decay, mask=is_network))
   return optimizer, schedule

@@ -10,6 +10,8 @@ from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.initial_weights import drawn_as_pytorch
 from speech2lip_jax.models.speech2lip import Speech2Lip
 
+FITTED = ('canonical_depth', 'linear_lips')  # parameters that are fitted when training begins, and then stay
+
 
 class TrainState(NamedTuple):
   """All that training changes. step: int32 scalar, steps already taken. ema_params: the weights to render with."""
