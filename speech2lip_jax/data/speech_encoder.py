@@ -96,7 +96,8 @@ def _downloaded_whisper(name: str) -> str | None:
 
 
 class TorchEncoder:
-  """A loaded wav2vec 2.0 or HuBERT. rate: features a second. first_step: centre of feature 0, in features after the sound's start."""
+  """A loaded wav2vec 2.0 or HuBERT. rate: features a second. first_step: centre of feature 0, in features after the sound's
+  start."""
 
   def __init__(self, name: str):
     """name: local folder or name at the hub.

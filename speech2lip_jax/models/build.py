@@ -19,8 +19,8 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
   if config.audio.network not in AUDIO_NETS:
     raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
   if not 0 <= config.linear.share <= 1 or config.linear.num_components < 1:
-    raise InputError(f'config.linear.share={config.linear.share}, num_components={config.linear.num_components}: must be 0 … 1 and at '
-                     'least 1')
+    raise InputError(f'config.linear.share={config.linear.share}, num_components={config.linear.num_components}: must be 0 … 1 and '
+                     'at least 1')
   for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS),
                              ('train.initial_weights', config.train.initial_weights, RULES)):
     if value not in known:

@@ -11,8 +11,8 @@ from speech2lip_jax.models.linear_lips import joined_steps
 from speech2lip_jax.workdir.run import Run
 
 MAX_ROWS = 8000  # windows, over all renditions: 5 minutes
-MEL_NOISE_STD = 1.0  # the penalty is that of noise of this std on mel, and of the next on other channels
-NOISE_STD = 0.5
+MEL_NOISE_STD = 1.5  # the penalty is that of noise of this std on mel, and of the next on other channels
+NOISE_STD = 0.35
 
 
 def fit(run: Run, speech: Speech) -> dict[str, Any]:
