@@ -18,9 +18,9 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
     raise InputError(f'config.audio.window_steps={config.audio.window_steps}: must be 16, 32 or 64')
   if config.audio.network not in AUDIO_NETS:
     raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
-  if not 0 <= config.linear.share <= 1 or config.linear.num_components < 1:
-    raise InputError(f'config.linear.share={config.linear.share}, num_components={config.linear.num_components}: must be 0 … 1 and '
-                     'at least 1')
+  for name, low, high in (('share', 0, 1), ('num_components', 1, 1000), ('opening_gain', 1, 2)):
+    if not low <= config.linear[name] <= high:
+      raise InputError(f'config.linear.{name}={config.linear[name]}: must be {low} … {high}')
   for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS),
                              ('train.initial_weights', config.train.initial_weights, RULES)):
     if value not in known:

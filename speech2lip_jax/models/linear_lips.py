@@ -30,3 +30,21 @@ class LinearLips(nn.Module):
   def paint(self, codes: jax.Array, pixels: jax.Array) -> jax.Array:
     """What codes [B, K] add to the mean lips at pixels [n] (index row · width + column): [B, n, 3]."""
     return jnp.einsum('bk,knc->bnc', codes, jax.lax.stop_gradient(self.components)[:, pixels])
+
+
+class LipOpening(nn.Module):
+  """The direction in which lips open. Regression errs to the mean, so lips mumble; along this one direction they are let out again.
+
+  Its weights are fitted when training begins; zeros, which change nothing, where a subject has no landmarks.
+
+  Attributes:
+    num_pixels: P, height × width of the lip box.
+  """
+  num_pixels: int
+
+  @nn.compact
+  def __call__(self, difference: jax.Array) -> jax.Array:
+    """What the opening of lips is worth in colours: [B, P, 3], of their difference to the mean lips [B, P, 3]."""
+    probe, direction = (self.param(name, nn.initializers.zeros_init(), (self.num_pixels, 3)) for name in ('probe', 'direction'))
+    opening = jnp.einsum('bpc,pc->b', difference, jax.lax.stop_gradient(probe))
+    return opening[:, None, None] * jax.lax.stop_gradient(direction)

@@ -14,7 +14,7 @@ from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
 from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
-from speech2lip_jax.models.linear_lips import LinearLips
+from speech2lip_jax.models.linear_lips import LinearLips, LipOpening
 from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipField, field_coords, local_ensemble, pixel_coords
 from speech2lip_jax.ops import fill
 
@@ -39,16 +39,18 @@ class Speech2Lip(nn.Module):
       self.lip_field = LipDecoder((box.height, box.width), field.width)
     else:
       self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
+    num_pixels = self.geometry.lip_box.height * self.geometry.lip_box.width
     if self.config.linear.share:
-      box = self.geometry.lip_box
-      self.linear_lips = LinearLips(self.config.linear.num_components, box.height * box.width)
+      self.linear_lips = LinearLips(self.config.linear.num_components, num_pixels)
+    if self.config.linear.opening_gain != 1:
+      self.lip_opening = LipOpening(num_pixels)
     self.blend_net = BlendNet(blend.width, blend.residual, blend.align_corners, self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
     self.gamem = gamem_of(self.geometry, self.config, self.canonical_depth)
 
   def initialise(self, audio_feat: jax.Array, constants: SubjectConstants) -> None:
     """Asks each network once, for little, so that `init(…, method='initialise')` makes all variables. audio_feat: [1, T, C]."""
-    self.lip_pixels(audio_feat, jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), constants)
+    self.lips(audio_feat, jnp.zeros(1, jnp.int32), constants)
     self.blend_net(jnp.zeros((1, 8, 8, 3)))
     self.depth(constants)
 
@@ -62,17 +64,9 @@ class Speech2Lip(nn.Module):
       audio_embedding = jnp.concatenate([audio_embedding, self.linear_lips.codes(audio_feat)], axis=1)
     return audio_embedding
 
-  def _mixed(self, rgb: jax.Array, audio_embedding: jax.Array, pixels: jax.Array) -> jax.Array:
-    """The field's difference to the mean lips at pixels [P], rgb [B, P, 3], mixed with the linear lips'."""
-    share = self.config.linear.share
-    if not share:
-      return rgb
-    codes = audio_embedding[:, self.config.audio.num_features:]
-    return (1 - share) * rgb + share * self.linear_lips.paint(codes, pixels)
-
   def field_pixels(self, audio_embedding: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
-                   ensemble_shift: jax.Array | None = None, mixed: bool = False) -> jax.Array:
-    """The lip field's colours (Eq. 1) at chosen pixels of the canonical lip image.
+                   ensemble_shift: jax.Array | None = None) -> jax.Array:
+    """The lip field's colours (Eq. 1), which are trained, at chosen pixels of the canonical lip image.
 
     Args:
       audio_embedding: [B, A] audio embedding of each frame.
@@ -80,7 +74,6 @@ class Speech2Lip(nn.Module):
       pixels: [P] int32 index row · w + column into the lip box, the same in all frames.
       constants: of the subject.
       ensemble_shift: [B] in 0 … 1, the random shift of continuous sampling (Eq. 2); None evaluates pixel centres.
-      mixed: with the linear lips, as lips are rendered; the field is trained alone.
 
     Returns:
       [B, P, 3] float32, not clamped.
@@ -95,8 +88,6 @@ class Speech2Lip(nn.Module):
     else:
       everywhere = jnp.broadcast_to(coords, (len(audio_embedding), *coords.shape))
       rgb = local_ensemble(evaluate, everywhere, (height, width), ensemble_shift)
-    if mixed:
-      rgb = self._mixed(rgb, audio_embedding, pixels)
     if self.config.field.residual:
       rgb = rgb + constants.rgb_lip_mean.reshape(-1, 3)[pixels]
     return rgb
@@ -108,9 +99,24 @@ class Speech2Lip(nn.Module):
 
   def paint(self, audio_embedding: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """Whole canonical lip images of audio embeddings [B, A], as they are rendered: [B, h, w, 3]."""
-    _, _, height, width = self.geometry.lip_box
-    rgb = self.field_pixels(audio_embedding, frame_id, jnp.arange(height * width), constants, mixed=True)
-    return rgb.reshape(-1, height, width, 3)
+    box = self.geometry.lip_box
+    pixels = jnp.arange(box.height * box.width)
+    rgb = self.field_pixels(audio_embedding, frame_id, pixels, constants)
+    return (rgb + self._beside_field(rgb, audio_embedding, constants)).reshape(-1, box.height, box.width, 3)
+
+  def _beside_field(self, rgb: jax.Array, audio_embedding: jax.Array, constants: SubjectConstants) -> jax.Array:
+    """What rendered lips have besides the field's colours rgb [B, P, 3]: the linear lips' share and a wider opening. [B, P, 3]."""
+    share, gain = self.config.linear.share, self.config.linear.opening_gain
+    if not share and gain == 1:
+      return jnp.zeros_like(rgb)
+    mean = constants.rgb_lip_mean.reshape(-1, 3)
+    mixed = rgb - mean
+    if share:
+      codes = audio_embedding[:, self.config.audio.num_features:]
+      mixed = (1 - share) * mixed + share * self.linear_lips.paint(codes, jnp.arange(len(mean)))
+    if gain != 1:
+      mixed = mixed + (gain - 1) * self.lip_opening(mixed)
+    return mixed + mean - rgb
 
   def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """Whole canonical lip images of the speech in audio_feat [B, T, C]: [B, h, w, 3]."""
@@ -134,11 +140,8 @@ class Speech2Lip(nn.Module):
       [B, wh, ww, 3] float32, not clamped.
     """
     box, shape = self.geometry.lip_box, coords_canonical.shape
-    heard, share = audio_embedding[:, :self.config.audio.num_features], self.config.linear.share
-    rgb = (1 - share) * self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), heard, frame_id)
-    if share:
-      linear = self._mixed(jnp.zeros((shape[0], box.height * box.width, 3)), audio_embedding, jnp.arange(box.height * box.width))
-      rgb_base = rgb_base + linear.reshape(-1, box.height, box.width, 3)
+    heard = audio_embedding[:, :self.config.audio.num_features]
+    rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), heard, frame_id)
     read = jax.vmap(lambda base, coords: compose.read_lips(base, coords, box))
     return rgb.reshape(*shape[:-1], 3) + read(jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3)), coords_canonical)
 
@@ -184,7 +187,10 @@ class Speech2Lip(nn.Module):
     added = 0.0 if residual is None else residual
     if self.config.compose.sampling == 'direct':
       base = constants.rgb_lip_mean if self.config.field.residual else jnp.zeros_like(constants.rgb_lip_mean)
-      composition = self.gamem.merge(self.paint_at(audio_embedding, frame_id, windows.coords, base + added), windows)
+      box = self.geometry.lip_box
+      rgb = self.field_pixels(audio_embedding, frame_id, jnp.arange(box.height * box.width), constants)
+      beside = self._beside_field(rgb, audio_embedding, constants).reshape(-1, box.height, box.width, 3)
+      composition = self.gamem.merge(self.paint_at(audio_embedding, frame_id, windows.coords, base + added + beside), windows)
     else:
       composition = self.gamem.carry(self.paint(audio_embedding, frame_id, constants) + added, windows)
     return composition, self.blend(composition.merged, train=train, hole=hole)

@@ -1,4 +1,4 @@
-"""Fits `models.linear_lips` to the training frames."""
+"""Fits what `models.linear_lips` has to the training frames."""
 from typing import Any
 
 import numpy as np
@@ -7,6 +7,7 @@ from speech2lip_jax.data import regression
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.data.features import Speech
 from speech2lip_jax.data.schema import NUM_MEL_BANDS
+from speech2lip_jax.metrics.opening import lip_opening
 from speech2lip_jax.models.linear_lips import joined_steps
 from speech2lip_jax.workdir.run import Run
 
@@ -15,17 +16,31 @@ MEL_NOISE_STD = 1.5  # the penalty is that of noise of this std on mel, and of t
 NOISE_STD = 0.35
 
 
-def fit(run: Run, speech: Speech) -> dict[str, Any]:
-  """Parameters of `LinearLips`: from the steps of a window to the main components of the lips, about their mean.
+def lip_components(run: Run) -> regression.LipComponents:
+  """The main components of the training frames' lips, about their mean."""
+  some = evenly_spaced(run.split.train, regression.NUM_COMPONENT_FRAMES)
+  components = regression.LipComponents.of(run.subject.rgb_lip_canonical[some], run.config.linear.num_components)
+  return components._replace(mean=np.asarray(run.constants.rgb_lip_mean).ravel())
 
-  Args:
-    run: whose training frames are fitted.
-    speech: `features.subject_speech()`.
-  """
+
+def fit_opening(run: Run, components: regression.LipComponents) -> dict[str, np.ndarray]:
+  """Parameters of `LipOpening`: opening by landmarks is regressed on lips, and lips on opening."""
+  ids = evenly_spaced(run.split.train, MAX_ROWS)
+  opening = lip_opening(np.asarray(run.subject.landmarks[ids]))
+  shape = (-1, 3)
+  if not np.isfinite(opening).all() or not np.ptp(opening):
+    return {name: np.zeros_like(components.mean).reshape(shape) for name in ('probe', 'direction')}
+  codes, _ = components.coefficients(run.subject.rgb_lip_canonical, ids)
+  codes, opening = codes - codes.mean(0), (opening - opening.mean()) / opening.std()
+  probe = components.axes @ np.linalg.lstsq(codes, opening, rcond=None)[0]
+  direction = components.axes @ (codes.T @ opening / len(opening))
+  return {'probe': probe.astype(np.float32).reshape(shape), 'direction': direction.astype(np.float32).reshape(shape)}
+
+
+def fit_lips(run: Run, speech: Speech, components: regression.LipComponents) -> dict[str, Any]:
+  """Parameters of `LinearLips`: from the steps of a window to the components. speech: `features.subject_speech()`."""
   linear, lips, train = run.config.linear, run.subject.rgb_lip_canonical, run.split.train
   num_steps, num_renditions = run.features.num_steps, len(speech.steps)
-  components = regression.LipComponents.of(lips[evenly_spaced(train, regression.NUM_COMPONENT_FRAMES)], linear.num_components)
-  components = components._replace(mean=np.asarray(run.constants.rgb_lip_mean).ravel())
   ids = evenly_spaced(train, MAX_ROWS // num_renditions)
   codes, _ = components.coefficients(lips, ids)
   places = speech.first[ids][:, None] + np.arange(num_steps)

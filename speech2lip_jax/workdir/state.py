@@ -10,7 +10,7 @@ from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.initial_weights import drawn_as_pytorch
 from speech2lip_jax.models.speech2lip import Speech2Lip
 
-FITTED = ('canonical_depth', 'linear_lips')  # parameters that are fitted when training begins, and then stay
+FITTED = ('canonical_depth', 'linear_lips', 'lip_opening')  # parameters that are fitted when training begins, and then stay
 
 
 class TrainState(NamedTuple):
