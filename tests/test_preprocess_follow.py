@@ -7,7 +7,7 @@ import pytest
 from speech2lip_jax.preprocess import follow, rigid, tracking
 from speech2lip_jax.synthetic.subject import SyntheticSubject
 
-SIZE, NUM_FRAMES = 160, 75
+SIZE, NUM_FRAMES = 224, 75  # smaller faces have too few places below the forehead
 
 
 @pytest.fixture(scope='module')

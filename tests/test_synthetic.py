@@ -81,13 +81,37 @@ def test_a_pixel_moved_by_depth_and_pose_lands_on_its_colour(subject):
   assert np.median(colour) < 4 and colour.mean() < 7
 
 
-def test_nothing_above_the_mouth_moves_but_the_lids(subject):
+def test_speech_moves_nothing_above_the_cheeks(subject):
   renderer = subject.renderer
   points = [renderer.landmarks(subject.rest_pose, Expression(opening, width))[0] for opening, width in ((0, 0), (1, 0), (0.3, -1))]
   np.testing.assert_array_equal(points[0][tracking.RIGID_POINTS], points[1][tracking.RIGID_POINTS])
   np.testing.assert_array_equal(points[0][tracking.RIGID_POINTS], points[2][tracking.RIGID_POINTS])
   pictures = [renderer.render(subject.rest_pose, Expression(opening)).rgb for opening in (0, 1)]
   np.testing.assert_array_equal(pictures[0][:SIZE // 2], pictures[1][:SIZE // 2])
+
+
+def test_raised_brows_take_forehead_and_lids_along_and_nothing_below(subject):
+  points = [subject.renderer.landmarks(subject.rest_pose, Expression(blink=0.5, brows=brows))[0] for brows in (0, 1)]
+  rise = points[0][:, 1] - points[1][:, 1]
+  assert (rise[[105, 334]] > 0.06).all() and (rise[[9, 108, 337]] > 0.02).all()
+  assert np.abs(rise[tracking.RIGID_POINTS]).max() < 1e-9, 'the temples rest, as on real faces'
+  assert np.abs(rise[[168, 6, 4, 2, 98, 327, 33, 133, 362, 263, 13, 14, 152, 50, 280]]).max() < 1e-9
+  pictures = [subject.renderer.render(subject.rest_pose, Expression(brows=brows)).rgb for brows in (0, 1)]
+  eyes = round(SIZE / 2 + (106 - portrait.CENTER_V) * SIZE / portrait.SPAN)
+  np.testing.assert_allclose(pictures[0][eyes:], pictures[1][eyes:], atol=1e-6)
+  assert np.abs(pictures[0][:eyes] - pictures[1][:eyes]).max() > 0.1
+
+
+def test_an_opening_jaw_pulls_the_cheeks_down(subject):
+  points = [subject.renderer.landmarks(subject.rest_pose, Expression(opening))[0] for opening in (0, 1)]
+  fall = points[1][:, 1] - points[0][:, 1]
+  assert (fall[[207, 427]] > 0.02).all() and np.abs(fall[[4, 2, 98, 327, 117, 346]]).max() < 1e-9
+
+
+def test_brows_move_by_themselves():
+  moving = SyntheticSubject(64, 1500, seed=0)
+  assert moving.brows.min() == 0 and moving.brows.max() > 0.8 and 0.15 < moving.brows.std() < 0.45
+  assert abs(np.corrcoef(moving.brows, moving.shapes.opening)[0, 1]) < 0.15 and np.abs(np.diff(moving.brows)).max() < 0.4
 
 
 def test_shut_lips_meet_and_open_ones_part(subject):

@@ -127,16 +127,32 @@ def follow(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarra
   return tracking.Anchors(points, seen, weight)
 
 
-def refit(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarray, clip_lengths: list[int],
-          frames_path: pathlib.Path, size: int, pool: concurrent.futures.Executor) -> tracking.Track | None:
-  """The track fitted to followed places; None where they are too few or move less rigidly than the landmarks. See `follow`."""
+def _fitted(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarray, rows: np.ndarray, clip_lengths: list[int],
+            frames_path: pathlib.Path, size: int, pool: concurrent.futures.Executor) -> tracking.Track | None:
+  """As `refit`, of the frames `rows` [n], which hold all weight, alone."""
   places = follow(track, landmarks, frame_weight, frames_path, size, pool)
-  if places is None or (places.weight > 0).mean() < MIN_FOUND:
+  if places is None or (places.weight[rows] > 0).mean() < MIN_FOUND:
     return None
-  fitted, places = tracking.refit(track, places, clip_lengths, size)
+  chosen = dataclasses.replace(track, observed_from_head=track.observed_from_head[rows])
+  fitted, places = tracking.refit(chosen, places._replace(seen=places.seen[rows], weight=places.weight[rows]), clip_lengths, size)
   poses = fitted.observed_from_head.astype(np.float64)
   error = np.linalg.norm(tracking.project(places.points, poses, fitted.focal_px, size) - places.seen, axis=-1)[places.weight > 0]
   misfit = float(np.median(error))
   if not misfit < track.report['reprojection_median_px']:
     return None
   return dataclasses.replace(fitted, report=fitted.report | {'followed_median_px': misfit})
+
+
+def refit(track: tracking.Track, landmarks: np.ndarray, frame_weight: np.ndarray, clip_lengths: list[int],
+          frames_path: pathlib.Path, size: int, pool: concurrent.futures.Executor) -> tracking.Track | None:
+  """The track fitted to followed places; None where they are too few or move less rigidly than the landmarks. See `follow`.
+
+  Where some frames, each on its own, say that already, the others are not followed.
+  """
+  trial = photometric.shown_frames(np.flatnonzero(frame_weight > 0))
+  if len(trial) < len(frame_weight) / 2:
+    weight = np.zeros_like(frame_weight)
+    weight[trial] = frame_weight[trial]
+    if _fitted(track, landmarks, weight, trial, [1] * len(trial), frames_path, size, pool) is None:
+      return None
+  return _fitted(track, landmarks, frame_weight, np.arange(len(frame_weight)), clip_lengths, frames_path, size, pool)

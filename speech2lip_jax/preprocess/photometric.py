@@ -21,7 +21,7 @@ import scipy.linalg
 from speech2lip_jax.preprocess import rigid, tracking
 
 ROUNDS = 3
-WEIGHT = 6.0  # of a sample's squared residual (in its own spread) against a landmark's (in the landmarks' noise)
+WEIGHT = 10.0  # of a sample's squared residual (in its own spread) against a landmark's (in the landmarks' noise)
 FACE_SIDE = 110  # px; the face is shrunk to about this width: poses need no finer pixels
 SAMPLE_STEP = 2.0  # px of the shrunk picture between samples
 BLUR_FACE = 0.055  # of the face's width: standard deviation of the surroundings that are taken off
@@ -30,6 +30,7 @@ TIP_RADIUS = 0.25  # head units around the nose's tip that are left out
 TEMPLATE_FRAMES = 300
 CHUNK_FRAMES = 50
 BROWS = [[70, 63, 105, 66, 107], [300, 293, 334, 296, 336]]  # their upper rims
+EYE_CORNERS = [[33, 133], [362, 263]]
 EYES = [[33, 133, 159, 145, 158, 153, 70, 105, 107, 55, 46], [362, 263, 386, 374, 385, 380, 300, 334, 336, 285, 276]]
 
 
@@ -138,8 +139,8 @@ def _median(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def upper_face(landmarks: np.ndarray, size: int) -> np.ndarray:
-  """[size, size] uint8: 1 where nothing moves by itself: inside the face of landmarks [478, ≥2], between the brows and the nose's
-  tip, without eyes and brows. The forehead's skin is left out: it moves with the brows."""
+  """[size, size] uint8: 1 where nothing moves by itself: inside the face of landmarks [478, ≥2], above the nose's tip, without
+  eyes and brows, and below the line half way between brows and eyes: forehead and glabella move with the brows."""
   import cv2
   points = landmarks[:tracking.NUM_FACE_POINTS, :2].round().astype(np.int32)
   width = int(np.ptp(points[:, 0]))
@@ -149,9 +150,9 @@ def upper_face(landmarks: np.ndarray, size: int) -> np.ndarray:
     cv2.fillConvexPoly(mask, cv2.convexHull(points[eye]), 0)
     cv2.polylines(mask, [cv2.convexHull(points[eye])], True, 0, max(1, width // 20))
   mask[max(points[tracking.NOSE_TIP, 1], 0):] = 0
-  right, left = (points[eye].mean(0) for eye in BROWS)
-  ys, xs = np.mgrid[:size, :size]
-  mask[ys < right[1] + (xs - right[0]) * (left[1] - right[1]) / max(left[0] - right[0], 1)] = 0
+  right, left = ((points[brow].mean(0) + points[corners].mean(0)) / 2 for brow, corners in zip(BROWS, EYE_CORNERS))
+  rows, columns = np.mgrid[:size, :size]
+  mask[rows < right[1] + (columns - right[0]) * (left[1] - right[1]) / max(left[0] - right[0], 1)] = 0
   return mask
 
 

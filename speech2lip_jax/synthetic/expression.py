@@ -1,8 +1,9 @@
-"""How the synthetic subject's face moves: mouth and eyelids, as maps of the photo plane with a closed form.
+"""How the synthetic subject's face moves: mouth, eyelids and brows, as maps of the photo plane with a closed form.
 
 Every map is given backward, moved place → place at rest, and column by column: in v it is piecewise linear between knots
-(the lips' edges, the chin, the lids), so that landmarks on those edges stay on them exactly. Nothing above the nose's base
-moves but the eyelids. Coordinates: photo (u, v) pixels.
+(the lips' edges, the chin, the lids, the brows), so that landmarks on those edges stay on them exactly. The jaw pulls the cheeks
+along, up to the height of the nose's tip; the brows take the forehead's skin and the upper lids' fold with them. The nose itself
+never moves: it shows where the head is. Coordinates: photo (u, v) pixels.
 """
 import dataclasses
 
@@ -18,6 +19,9 @@ LOWER_OUTER = np.array([61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291])
 UPPER_LIDS = np.array([33, 246, 161, 160, 159, 158, 157, 173, 133]), np.array([362, 398, 384, 385, 386, 387, 388, 466, 263])
 LOWER_LIDS = np.array([33, 7, 163, 144, 145, 153, 154, 155, 133]), np.array([362, 382, 381, 380, 374, 373, 390, 249, 263])
 IRISES = np.arange(468, 478)
+BROW_TOPS = np.array([70, 63, 105, 66, 107, 336, 296, 334, 293, 300])
+BROW_BOTTOMS = np.array([46, 53, 52, 65, 55, 285, 295, 282, 283, 276])
+NASION = 168
 SUBNASALE, CHIN = 2, 152
 # Photo pixels (the eyes' outer corners are 60 apart).
 JAW_DROP = 15.0  # of the lower lip at opening 1
@@ -25,16 +29,22 @@ CORNER_SHIFT = 7.0  # of the corners, in or out, at width ∓1
 REST_NARROWING = 2.0  # the photograph smiles
 UPPER_LIP_REST, UPPER_LIP_RAISE = 2.0, 2.6  # lowered from the smile, raised again by `teeth`
 LID_ROOM = 6.0  # skin above the upper lid's edge that a blink draws down
+CHEEK_REACH = 0.8  # half mouth widths, squared: how far beside the mouth the jaw pulls the skin
+CHEEK_TOP = 13.0  # above the nose's base: where the cheeks begin to be pulled
+BROW_RAISE = 4.5  # of brows raised all the way
+BROW_FADE = 4.0, 2.0  # inside and outside of the brows' outer ends: the temples hardly move, as on real faces
+HAIRLINE_V = 62.0  # here the forehead's skin rests again
 
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-  """One moment: mouth as in `speech.MouthShapes`, blink 0 (open) … 1 (shut)."""
+  """One moment: mouth as in `speech.MouthShapes`, blink 0 (open) … 1 (shut), brows 0 (at rest) … 1 (raised)."""
   opening: float = 0.0
   width: float = 0.0
   teeth: float = 0.0
   tongue: float = 0.0
   blink: float = 0.0
+  brows: float = 0.0
 
 
 def _curve(points: np.ndarray):
@@ -63,6 +73,13 @@ class FaceMotion:
     inner_lower = np.maximum(np.minimum(inner_lines[1], line_lower), inner_upper)
     self._rest = np.stack([self._nose_v(side), line_upper, inner_upper, inner_lower, line_lower, chin])  # [6, T]
     self._rest32 = self._rest.astype(np.float32)
+    tops, bottoms = (_curve(landmarks[index])(self._table_u) for index in (BROW_TOPS, BROW_BOTTOMS))
+    lids = _curve(landmarks[[*UPPER_LIDS[0], NASION, *UPPER_LIDS[1]]] - (0, 1))(self._table_u)
+    self._brows = np.stack([np.full_like(tops, HAIRLINE_V), tops, bottoms, lids])  # [4, T]
+    right, left = landmarks[BROW_TOPS[[0, -1]], 0]
+    outside = np.maximum(right - self._table_u, self._table_u - left)
+    raised = BROW_RAISE * (1 - smoothstep((outside + BROW_FADE[0]) / sum(BROW_FADE)))
+    self._raise = np.stack([np.zeros_like(tops), raised, raised, np.zeros_like(tops)])  # how far each knot can rise
 
   def _knots(self, expression: Expression) -> np.ndarray:
     """[6, T] where the six rest curves go in v: nose's base, upper lip (outer, inner), lower lip (inner, outer), chin."""
@@ -71,7 +88,7 @@ class FaceMotion:
     arch = bow**0.75
     round_, spread = max(0.0, -expression.width), max(0.0, expression.width)
     drop = JAW_DROP * expression.opening
-    corner = (0.36 * drop + 0.8 - 0.8 * spread) * np.exp(-np.maximum(side - 1, 0)**2 / 0.35)
+    corner = (0.36 * drop + 0.8 - 0.8 * spread) * np.exp(-np.maximum(side - 1, 0)**2 / CHEEK_REACH)
     jaw = np.exp(-(side / 2.0)**2) * (0.75 * drop - 2.5)
     rest = self._rest
     upper = (UPPER_LIP_REST - UPPER_LIP_RAISE * expression.teeth - 0.1 * drop - 0.6 * round_) * bow + corner * (1 - bow)
@@ -94,7 +111,7 @@ class FaceMotion:
 
   def _nose_v(self, side: np.ndarray) -> np.ndarray:
     """v from which on downwards the face moves, `side` half mouth widths beside the mouth's middle."""
-    return self.landmarks[SUBNASALE, 1] + 0.5 - 9 * smoothstep((side - 0.7) / 1.0)
+    return self.landmarks[SUBNASALE, 1] + 0.5 - CHEEK_TOP * smoothstep((side - 0.7) / 1.0)
 
   def _at(self, table: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Rows of `table` [k, T] at places u [...]: [k, ...]."""
@@ -119,6 +136,11 @@ class FaceMotion:
     rest = self._at(self._rest32, source_u)
     moved = self._at(self._knots(expression).astype(np.float32), source_u)
     return source_u, _piecewise(v, moved, rest), moved[2], moved[3]
+
+  def brow_source(self, u: np.ndarray, v: np.ndarray, brows: float) -> np.ndarray:
+    """v at rest of the skin that raised brows have brought to (u, v)."""
+    knots = self._at(self._brows, u)
+    return _piecewise(v, knots - brows * self._at(self._raise, u), knots)
 
   def blink_source(self, v: np.ndarray, upper: np.ndarray, lower: np.ndarray, blink: float) -> np.ndarray:
     """Where the lid's skin now at `v` was, given both lids' v at rest in its column; the eye itself stays."""
@@ -154,6 +176,9 @@ class FaceMotion:
       start = upper - LID_ROOM
       pulled = start + (rest[:, 1] - start) * (edge - start) / (upper - start)
       moved[index, 1] = pulled[index]
+    knots = self._at(self._brows, rest[:, 0])
+    raised = _piecewise(moved[:, 1], knots, knots - expression.brows * self._at(self._raise, rest[:, 0]))
+    moved[:, 1] = np.where(np.isin(np.arange(len(moved)), IRISES), moved[:, 1], raised)
     start_u = moved[:, 0].copy()
     for _ in range(40):  # the shift is given at the moved place: a contraction
       moved[:, 0] = start_u + self._shift_u(moved[:, 0], moved[:, 1], expression)

@@ -17,6 +17,7 @@ NUM_STEPS, NUM_SECANTS = 26, 4
 NEAR, FAR = -0.9, 1.8  # head units before and behind the eyes' middle between which the head lies
 MOUTH_WINDOW = (160, 116, 290, 216)  # photo left, top, right, bottom: all that the mouth moves
 EYE_WINDOWS = ((184, 86, 216, 112), (234, 86, 266, 112))
+BROW_WINDOW = (176, 58, 276, 106)  # all that the brows move
 CAVITY, TONGUE, LOWER_TOOTH = (0.16, 0.055, 0.05), (0.62, 0.30, 0.29), (0.80, 0.75, 0.66)
 TOOTH_EDGE_V, TOOTH_RISE = 148.4, 4.0  # photo v of the front teeth's lower edge; how much higher it lies at the corners
 SEAM = (0.55, 0.8, 0.82)  # of the lips' red, green, blue that is missing where they meet
@@ -105,11 +106,15 @@ class Renderer:
   def deform(self, expression: Expression) -> tuple[np.ndarray, np.ndarray]:
     """The photo's view under an expression: colour and alpha [c, c, 4] float32, depth [c, c] float32."""
     colour, depth = self._colour.copy(), self._depth.copy()
+    if expression.brows > 0:
+      place, u, v = self._window(BROW_WINDOW)
+      source = self.motion.brow_source(u, v, expression.brows)
+      colour[place], depth[place] = self._read(self._colour, u, source), self._read(self._depth, u, source)
     if expression.blink > 0:
       for eye, box in enumerate(EYE_WINDOWS):
         place, u, v = self._window(box)
         upper, lower = self.motion.lids(eye, u[0])
-        source = self.motion.blink_source(v, upper, lower, expression.blink)
+        source = self.motion.blink_source(self.motion.brow_source(u, v, expression.brows), upper, lower, expression.blink)
         lid = self._read(self._colour, u, source)
         colour[place], depth[place] = lid, self._read(self._depth, u, source)
     place, u, v = self._window(MOUTH_WINDOW)

@@ -21,6 +21,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
+from speech2lip_jax.ops.boxes import smoothstep
 from speech2lip_jax.preprocess import rigid
 from speech2lip_jax.synthetic import speech
 from speech2lip_jax.synthetic.expression import Expression
@@ -35,6 +36,8 @@ MOTIONS = {
 NECK_PIVOT = np.array([0.0, 0.9, 0.9])  # head units: the head turns about the top of the spine
 SWAYS_HZ = (0.07, 0.13, 0.19, 0.29, 0.43)
 BLINK_EVERY_S = (1.8, 5.0)
+BROWS_EVERY_S = (0.8, 3.5)  # from one rise of the brows to the next
+BROWS_TAKE_S = (0.5, 1.6)  # up and down again
 LIGHT_SWING = 0.025  # of the brightness, slow
 NOISE = 1.2  # standard deviation of each pixel and channel, of 255
 MIN_SIZE = 64
@@ -45,7 +48,7 @@ class SyntheticSubject:
   """One talking head.
 
   Attributes:
-    speech: `speech.Speech`; shapes: `speech.MouthShapes` of all frames; blink: [N] 0 … 1.
+    speech: `speech.Speech`; shapes: `speech.MouthShapes` of all frames; blink, brows: [N] 0 … 1.
     observed_from_head: [N, 4, 4] float64; focal_px: float; principal point (size − 1)/2.
   """
 
@@ -68,6 +71,7 @@ class SyntheticSubject:
     times = speech.frame_times(num_frames)
     self.shapes = speech.mouth_shapes(self.speech.phonemes, times)
     self.blink = _blinks(times, seed)
+    self.brows = _brows(times, seed)
     self.observed_from_head = self._poses(times)
     rng = np.random.default_rng([seed, 4])
     phases = rng.uniform(0, 2 * np.pi, (3, 2))
@@ -90,10 +94,10 @@ class SyntheticSubject:
     return self.renderer.rest_pose
 
   def expression(self, frame: int) -> Expression:
-    """Mouth and lids of a frame."""
+    """Mouth, lids and brows of a frame."""
     shapes = self.shapes
     return Expression(float(shapes.opening[frame]), float(shapes.width[frame]), float(shapes.teeth[frame]),
-                      float(shapes.tongue[frame]), float(self.blink[frame]))
+                      float(shapes.tongue[frame]), float(self.blink[frame]), float(self.brows[frame]))
 
   def render(self, frame: int, pose: np.ndarray | None = None, noise: bool = True,
              expression: Expression | None = None) -> Picture:
@@ -124,7 +128,7 @@ class SyntheticSubject:
         'landmarks': np.stack([self.landmarks(frame) for frame in range(self.num_frames)]),
         'observed_from_head': self.observed_from_head, 'focal_px': np.float64(self.focal_px),
         'opening': self.shapes.opening, 'width': self.shapes.width, 'teeth': self.shapes.teeth, 'tongue': self.shapes.tongue,
-        'blink': self.blink, 'phoneme': np.array([phoneme.symbol for phoneme in phonemes]),
+        'blink': self.blink, 'brows': self.brows, 'phoneme': np.array([phoneme.symbol for phoneme in phonemes]),
         'phoneme_start_s': np.array([phoneme.start for phoneme in phonemes]),
         'phoneme_end_s': np.array([phoneme.end for phoneme in phonemes]), 'texts': np.array(self.speech.texts),
         'size': self.size, 'seed': self.seed, 'motion': self.motion}
@@ -135,7 +139,7 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
   """Writes a video, H.264 and AAC at 25 frames a second, and beside it its truth: the same name with .npz.
 
   The truth holds landmarks [N, 478, 3] float32 (pixels of the video, z as in `landmarks`; what `preprocess --tracks` reads),
-  observed_from_head [N, 4, 4], focal_px, opening, width, teeth, tongue and blink [N], phoneme, phoneme_start_s and
+  observed_from_head [N, 4, 4], focal_px, opening, width, teeth, tongue, blink and brows [N], phoneme, phoneme_start_s and
   phoneme_end_s [P], texts, and size, seed and motion, from which `SyntheticSubject` makes all the rest again.
 
   Args:
@@ -192,3 +196,15 @@ def _blinks(times: np.ndarray, seed: int) -> np.ndarray:
     blink = np.maximum(blink, np.clip(np.where(after < 0, 1 + after / 0.1, 1 - (after - 0.03) / 0.17), 0, 1))
     at += rng.uniform(*BLINK_EVERY_S)
   return blink
+
+
+def _brows(times: np.ndarray, seed: int) -> np.ndarray:
+  """[N] 0 … 1: rises of many heights and lengths, whatever is said."""
+  rng = np.random.default_rng([seed, 6])
+  brows, at = np.zeros(len(times)), rng.uniform(0, BROWS_EVERY_S[0])
+  while at < times[-1]:
+    length = rng.uniform(*BROWS_TAKE_S)
+    phase = np.clip((times - at) / length, 0, 1)
+    brows = np.maximum(brows, rng.uniform(0.3, 1.0) * smoothstep(3 * phase) * smoothstep(3 * (1 - phase)))
+    at += rng.uniform(*BROWS_EVERY_S)
+  return brows
