@@ -10,7 +10,8 @@ from speech2lip_jax.preprocess import contact
 from tests.toy_subject import write_toy_subject
 
 REPORT = {'quality': {'face_width_source_px': 100.0, 'face_grey': 120.0, 'turn_p95_degrees': 9.0, 'lost_share': 0.0,
-                      'blurred_share': 0.0},
+                      'blurred_share': 0.0, 'nose_base_px': 0.3, 'nose_base_share': 0.003, 'nose_base_with_brows': 0.1,
+                      'nose_base_with_mouth': 0.2},
           'tracking': {'reprojection_median_px': 0.1, 'reprojection_p95_px': 0.2, 'jitter_px': 0.05}, 'num_interpolated': 1,
           'events': {}, 'crop': {'side_per_face': 2.0}, 'seconds': {'landmarks': 1.0, 'sound': 2.0}, 'warnings': ['too short'] * 4}
 

@@ -146,6 +146,8 @@ def _numbers(meta: schema.SubjectMeta) -> list[str]:
       f'focal length {meta.focal_px:.1f} px ({meta.focal_px / meta.width:.2f} widths)',
       f'reprojection median {fit["reprojection_median_px"]:.2f} px, 95 % {fit["reprojection_p95_px"]:.2f} px',
       f'jitter {fit["jitter_px"]:.3f} px (median second difference)',
+      f'nose base {quality["nose_base_px"]:.2f} px ({100 * quality["nose_base_share"]:.2f} % of the face), correlation with brows '
+      f'{quality["nose_base_with_brows"]:.2f}, with the mouth {quality["nose_base_with_mouth"]:.2f}',
       f'crop {report["crop"]["side_per_face"]:.2f} face heights; face {quality["face_width_source_px"]:.0f} px wide in the '
       f'source, grey {quality["face_grey"]:.0f}, turned {quality["turn_p95_degrees"]:.0f} degrees (95 %)',
       f'{100 * quality["lost_share"]:.0f} % of the video without a face, {100 * quality["blurred_share"]:.0f} % '

@@ -27,7 +27,7 @@ from speech2lip_jax.ops import boxes
 from speech2lip_jax.ops.poses import relative_pose
 from speech2lip_jax.preprocess import DEFAULT_SIZE
 
-VERSION = 4  # of what the stages after the landmarks compute; part of their fingerprints
+VERSION = 5  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
 QUIET = ('sound check', 'landmarks', 'frames', 'lips')  # stages of a moment, or with a bar of their own
 
@@ -274,7 +274,8 @@ class _Work:
     return track
 
   def _canonical(self, plan, track):
-    from speech2lip_jax.preprocess import canonical, projection, stages
+    """Canonical frame, lip box and report; adds to `quality` and `warnings` how still the nose's base holds there."""
+    from speech2lip_jax.preprocess import canonical, nose_base, projection, stages
     frames = np.load(self.new / 'frames.npy', mmap_mode='r')
     poses = track.observed_from_head.astype(np.float64)
     landmarks = plan.landmarks[..., :2]
@@ -286,6 +287,9 @@ class _Work:
     stages.save_array(self.new / 'mask_face_canonical.npy', canonical.face_mask(seen, depth.shape))
     stages.save_array(self.new / 'mask_head_canonical.npy', canonical.head_mask(picture, seen))
     moves = relative_pose(poses, poses[chosen])
+    steady = nose_base.measure(landmarks, moves, depth, track.focal_px, [clip.num_frames for clip in plan.clips],
+                               plan.is_interpolated, scale)
+    self.quality, self.warnings = self.quality | steady, self.warnings + nose_base.warnings(steady)
     mouths = projection.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, track.focal_px, scale)
     box = canonical.lip_box(mouths[~plan.is_interpolated], canonical_size)
     return chosen, box, {'mouth_width_px': float(np.median(np.ptp(mouths[..., 0], axis=1)))}
