@@ -10,9 +10,11 @@ Motion in the pictures is Lucas-Kanade's, from the median of the canonical pictu
   jitter            median second difference in time of the fitted rigid points (from meta.json)
   nose tip          held out: standard deviation, √(var x + var y), of where the nose's tip lies in canonical space, followed by
                     Lucas-Kanade in the pictures, and as the landmark carried there by the fitted pose
+  nose base         held out: the same of its landmarks, each clip's mean taken off, and the correlation of its height with that of
+                    the brows over the eyes and with the mouth's opening (`preprocess/nose_base.py`)
   6 points          root mean square distance from their own mean positions of six places followed by Lucas-Kanade: the four
                     eye corners, the nose's bridge and its tip (only the tip is held out)
-  grey              mean over the pixels of the upper face (above the nose's tip, without eyes and brows) of the standard
+  grey              mean over the pixels of the upper face (between brows and nose's tip, without the eyes) of the standard
                     deviation in time of the canonical picture, levels 0..255; in the fit where poses were refined by pictures
   lag               held out: frames by which the fitted motion of the nose's tip is behind, as the slope of (landmark − fit) on
                     the landmark's velocity; and the same from the pictures (Lucas-Kanade displacement)
@@ -30,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from speech2lip_jax.data import schema  # noqa: E402
 from speech2lip_jax.ops.poses import relative_pose
-from speech2lip_jax.preprocess import photometric, projection  # noqa: E402
+from speech2lip_jax.preprocess import nose_base, photometric, projection  # noqa: E402
 
 NOSE_TIP, BRIDGE = 4, 168
 SIX_POINTS = [33, 133, 362, 263, BRIDGE, NOSE_TIP]
@@ -92,6 +94,9 @@ def judge(frames: np.ndarray, landmarks: np.ndarray, poses: np.ndarray, depth: n
   tip = landmarks[:, [NOSE_TIP]].astype(np.float64)
   tip_home = projection.canonical_coords(tip, depth, moves, focal_px)[:, 0]
   numbers['nose tip, landmark'] = float(np.sqrt(tip_home[~is_interpolated].var(axis=0).sum()))
+  steady = nose_base.measure(landmarks, moves, depth, focal_px, clip_lengths, is_interpolated)
+  numbers |= {'nose base': steady['nose_base_px'], 'base with brows': steady['nose_base_with_brows'],
+              'base with mouth': steady['nose_base_with_mouth']}
   middle = tip_home[~is_interpolated].mean(axis=0)
   level = scipy.ndimage.map_coordinates(depth, middle[::-1, None], order=1)
   fitted = projection.observed_coords(np.tile(middle, (len(poses), 1)), level, moves, focal_px, size)
@@ -120,9 +125,11 @@ def main() -> None:
   numbers |= {'reprojection, median': fit['reprojection_median_px'], 'reprojection, 95 %': fit['reprojection_p95_px'],
               'jitter': fit['jitter_px']}
   print(f'{folder}: {meta.num_frames} frames of {meta.width} px, {len(meta.clips)} clips')
-  for name in ('reprojection, median', 'reprojection, 95 %', 'jitter', 'nose tip', 'nose tip, landmark', '6 points'):
+  for name in ('reprojection, median', 'reprojection, 95 %', 'jitter', 'nose tip', 'nose tip, landmark', 'nose base', '6 points'):
     print(f'{name:<22}{numbers[name]:8.3f} px   ({numbers[name] * 512 / meta.width:.3f} at 512)')
   print(f'{"grey":<22}{numbers["grey"]:8.3f} levels')
+  for name in ('base with brows', 'base with mouth'):
+    print(f'{name:<22}{numbers[name]:8.3f} correlation')
   for name in ('lag', 'lag, pictures'):
     print(f'{name:<22}{numbers[name]:8.3f} frames')
   cuts = {video: [event['start'] for event in events if event['event'] == 'cut'] for video, events in meta.report['events'].items()}

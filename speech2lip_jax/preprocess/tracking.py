@@ -14,7 +14,7 @@ landmarks, and the penalty prefers small turns.
 Thirteen points of the forehead were among the rigid ones. On real faces they go up by .16 to .76 px for each pixel that the brows
 rise. Without them the canonical lips of GRID (30 clips at 256 px, 5 parts by clip of what is not held out) are predicted better by
 their 8 nearest mel windows, 30.20 -> 30.53 dB, and as well on HD (28.25, 28.26). Eight points under the eyes in their place gave
-no more (HD 28.25) and made a rendered head's turns wrong by .36 instead of .23 degrees.
+no more (HD 28.25) and made a rendered still head's turns wrong by .36 instead of .23 degrees.
 
 Head units: 1 is the distance between the outer eye corners. Head axes: origin midway between the outer eye corners, x
 from the right eye to the left one (image right), y down the face, z into the head: equal to the camera's where the
