@@ -89,19 +89,22 @@ def test_raised_brows_change_nothing_where_the_pictures_are_read(scene):
 
 @pytest.mark.slow
 def test_pictures_of_the_forehead_would_drag_the_nose_along(tmp_path, monkeypatch):
-  size, num_frames = 256, 200
+  size, num_frames = 192, 200
   subject = SyntheticSubject(size, num_frames, seed=0, motion='nodding')
   np.save(tmp_path / 'frames.npy', np.stack([subject.render(frame).rgb for frame in range(num_frames)]))
-  landmarks, weight = np.stack([subject.landmarks(frame) for frame in range(num_frames)]), np.ones(num_frames)
+  true, weight = np.stack([subject.landmarks(frame) for frame in range(num_frames)]), np.ones(num_frames)
+  rng = np.random.default_rng(0)  # a detector's faults are common to all points
+  noise = rng.normal(0, 1.0, (num_frames, 1, 2)) + rng.normal(0, 0.4, (num_frames, 478, 2))
+  found = true + np.pad(noise, ((0, 0), (0, 0), (0, 1))).astype(np.float32)
+  track = tracking.fit(found, weight == 0, [num_frames], size)
   numbers = []
   for mask in (photometric.upper_face, whole_forehead):
     monkeypatch.setattr(photometric, 'upper_face', mask)
-    track = tracking.fit(landmarks, weight == 0, [num_frames], size)
     with futures.ThreadPoolExecutor(2) as pool:
-      track = photometric.refine(track, landmarks, tracking.landmark_anchors(track, landmarks, weight), weight, [num_frames],
-                                 tmp_path / 'frames.npy', size, pool)
-    poses = track.observed_from_head.astype(np.float64)
-    depth = canonical.depth_map(track.points, poses[0], track.focal_px, size)
-    numbers.append(nose_base.measure(landmarks, relative_pose(poses, poses[0]), depth, track.focal_px, [num_frames], weight == 0))
-  followed = [abs(found['nose_base_with_brows']) * found['nose_base_px'] for found in numbers]
-  assert numbers[1]['nose_base_with_brows'] < -0.8 and followed[0] < 0.2 * followed[1]
+      refined = photometric.refine(track, found, tracking.landmark_anchors(track, found, weight), weight, [num_frames],
+                                   tmp_path / 'frames.npy', size, pool)
+    poses = refined.observed_from_head.astype(np.float64)
+    depth = canonical.depth_map(refined.points, poses[0], refined.focal_px, size)
+    numbers.append(nose_base.measure(true, relative_pose(poses, poses[0]), depth, refined.focal_px, [num_frames], weight == 0))
+  assert abs(numbers[0]['nose_base_with_brows']) < 0.35 and numbers[1]['nose_base_with_brows'] < -0.8
+  assert numbers[0]['nose_base_px'] < 0.5 * numbers[1]['nose_base_px']

@@ -45,6 +45,7 @@ HUBER_FOLLOWED = 0.004  # the same for places followed in the pictures
 FOCAL_PRIOR_WIDTHS = 1.5  # of the image; the focal length is nearly unobservable
 FOCAL_PRIOR_SPREAD = 0.3  # natural logarithm; being off by this much must be worth `FOCAL_PRIOR_SHARE` of all residuals
 FOCAL_PRIOR_SHARE = 0.01
+FOCAL_PRIOR_SHARE_FOLLOWED = 0.1  # places followed below the brows tell less of the focal length
 SHAPE_PRIOR_SPREAD = 0.1  # head units, around the landmarker's own mean shape
 SHAPE_PRIOR_FRAMES = 100  # a landmarker errs alike in frames that look alike: so many count as one
 GAUGE_WEIGHT = 1e8
@@ -102,8 +103,8 @@ def fit(landmarks: np.ndarray, is_interpolated: np.ndarray, clip_lengths: list[i
   model, rotations, scale, shift = _weak_perspective(landmarks.astype(np.float64), is_interpolated, size)
   anchors = Anchors(model[RIGID_POINTS], landmarks[:, RIGID_POINTS, :2].astype(np.float64),
                     np.repeat(weight[:, None], len(RIGID_POINTS), axis=1))
-  solver = _Adjustment(anchors, rotations, scale, shift, FOCAL_PRIOR_WIDTHS * size, HUBER_FACE, clip_lengths,
-                       size)
+  solver = _Adjustment(anchors, rotations, scale, shift, FOCAL_PRIOR_WIDTHS * size, HUBER_FACE, FOCAL_PRIOR_SHARE,
+                       clip_lengths, size)
   poses, focal, shape, num_steps = solver.run(smoothness)
   poses, shape, from_old = _head_axes(poses, shape, model)
   prior = model @ from_old[:3, :3].T + from_old[:3, 3]
@@ -125,8 +126,8 @@ def refit(track: Track, anchors: Anchors, clip_lengths: list[int], size: int, sm
   poses = track.observed_from_head.astype(np.float64)
   depth = poses[:, 2, 3]
   origin = track.focal_px * poses[:, :2, 3] / depth[:, None]
-  solver = _Adjustment(anchors, poses[:, :3, :3], track.focal_px / depth, origin, track.focal_px, HUBER_FOLLOWED, clip_lengths,
-                       size)
+  solver = _Adjustment(anchors, poses[:, :3, :3], track.focal_px / depth, origin, track.focal_px, HUBER_FOLLOWED,
+                       FOCAL_PRIOR_SHARE_FOLLOWED, clip_lengths, size)
   poses, focal, found, num_steps = solver.run(smoothness)
   slant = lambda points: np.stack([points[:, 2], points[:, 0], points[:, 1], np.ones(len(points))], axis=1)
   trust = np.ones(len(found))
@@ -166,7 +167,8 @@ def _inner_triples(clip_lengths: list[int]) -> np.ndarray:
 class _Adjustment:
   """State of the fit. Poses [N, 6], pixels: rotation vector · radius, image of the origin, log depth · radius."""
 
-  def __init__(self, anchors, rotations, scale, shift, focal, huber_face, clip_lengths, size):
+  def __init__(self, anchors, rotations, scale, shift, focal, huber_face, focal_share, clip_lengths, size):
+    self.focal_share = focal_share  # `FOCAL_PRIOR_SHARE`
     self.center = (size - 1) / 2
     self.seen, self.weight = anchors.seen - self.center, anchors.weight
     self.log_focal_prior, self.log_focal = np.log(FOCAL_PRIOR_WIDTHS * size), np.log(focal)
@@ -206,7 +208,7 @@ class _Adjustment:
   @property
   def focal_weight(self):
     """Weight of the prior on log focal, pixels²."""
-    return FOCAL_PRIOR_SHARE / FOCAL_PRIOR_SPREAD**2 * self.noise**2 * self.weight.sum()
+    return self.focal_share / FOCAL_PRIOR_SPREAD**2 * self.noise**2 * self.weight.sum()
 
   def lower_noise(self) -> bool:
     """Weakens the priors where landmarks prove far better than they reckon; whether they were."""
