@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
 
   config.linear = ConfigDict()
-  config.linear.share = 0.5  # of what is added to the mean lips, by ridge regression; the field paints the rest; 0 … 1
+  config.linear.share = 0.4  # of what is added to the mean lips, by ridge regression; the field paints the rest; 0 … 1
   config.linear.num_components = 48  # main components of the lips that it predicts
   config.linear.opening_gain = 1.25  # rendered lips open so many times as far about their mean as was learned, which mumbles; 1 … 2
 
@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
   config.train = ConfigDict()
   config.train.num_steps = num_steps  # steps in all; the schedule ends there
   config.train.batch_size = 64  # frames a step over all devices; a multiple of devices × blend_every
-  config.train.lip_pixels = 4096  # random lip pixels in a step's lip loss, the same in its frames; 0: all
+  config.train.lip_pixels = 512  # random lip pixels in a step's lip loss, the same in its frames; 0: all
   config.train.blend_start_step = num_steps * 10 // 11  # step; from here on every blend_every-th frame is also blended
   config.train.blend_every = 16  # frames
   config.train.initial_weights = 'own'  # each network draws its first weights by its own rule; 'torch': as PyTorch's layers do
@@ -106,7 +106,7 @@ def get_config() -> ConfigDict:
   config.train.warmup_steps = 100  # steps until the learning rate is at its peak
   config.train.weight_decay = 1e-4  # decoupled (AdamW)
   config.train.clip_norm = 1.0  # largest global norm of the gradient
-  config.train.ema_decay = 0.998  # moving average of the weights that is evaluated and rendered
+  config.train.ema_decay = 0.995  # moving average of the weights that is evaluated and rendered
   config.train.log_every = 20  # steps
   config.train.eval_every = 250  # steps: validation metrics, sample image, checkpoint
   config.train.keep_checkpoints = 2  # newest ones kept; the best on the validation part is kept besides

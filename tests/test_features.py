@@ -260,7 +260,7 @@ def test_the_place_in_a_window_and_the_loudness_matter_little():
   assert states.shape == (450, 384) and np.isfinite(states).all()
   same = lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1]
   other = encoder(sound, level, rendition=1)
-  assert 0.9 < same(states - states.mean(0), other - states.mean(0)) < 0.9999
+  assert 0.7 < same(states - states.mean(0), other - states.mean(0)) < 0.99
   quiet = (sound // 8).astype(np.int16)
   assert same(states, encoder(quiet, whisper_speech.speech_level(quiet))) > 0.999, 'loudness is levelled'
   late = encoder(np.concatenate([np.zeros(6400, np.int16), sound]), level)[20:]

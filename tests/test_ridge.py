@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from speech2lip_jax.data.dataset import Split
+from speech2lip_jax.data import regression
 from speech2lip_jax.report import held_out, ridge
 
 SPLIT = Split(np.arange(240), np.arange(240, 280), np.arange(280, 340))
@@ -59,7 +60,7 @@ def test_a_sound_without_any_change_gives_the_mean(method, settings):
 
 def test_components_are_those_of_the_frames():
   lips = np.random.default_rng(0).integers(0, 256, (12, 4, 5, 3), np.uint8)
-  components = ridge.LipComponents.of(lips)
+  components = regression.LipComponents.of(lips, ridge.NUM_COMPONENTS)
   coefficients, distances = components.coefficients(lips, np.arange(12))
   np.testing.assert_allclose(components.axes.T @ components.axes, np.eye(11), atol=1e-5)
   np.testing.assert_allclose(components.painter(coefficients)(np.arange(12)), lips / 255, atol=1e-5)

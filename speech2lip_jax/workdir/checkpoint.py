@@ -149,6 +149,8 @@ def read_config(workdir: os.PathLike | str) -> ConfigDict:
   config = ConfigDict(json.loads(path.read_text()))
   for name, value in _flat(recipes.load('default').get_config()):
     section, _, field = name.rpartition('.')
+    if section and section not in config:
+      config[section] = ConfigDict()
     place = config[section] if section else config
     if field not in place:
       place[field] = BEFORE.get(name, value)

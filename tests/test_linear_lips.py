@@ -1,0 +1,96 @@
+"""What is rendered beside the lip field: lips by ridge regression, and a wider opening."""
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import smoke
+from speech2lip_jax.data import regression
+from speech2lip_jax.metrics.opening import lip_opening
+from speech2lip_jax.models.build import build_model
+from speech2lip_jax.training import linear
+from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import state as workdir_state
+from speech2lip_jax.workdir.run import open_run
+from tests.toy_subject import write_toy_subject
+
+
+def toy_run(folder, **changes):
+  config = smoke.get_config().unlock()
+  config.data.path, config.audio.features = str(folder), 'mel'
+  config.linear.update(num_components=6, **changes)
+  return open_run(config.lock())
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return write_toy_subject(tmp_path_factory.mktemp('linear') / 'toy', size=32, clip_frames=(60,))
+
+
+def painted(run, params, frame_ids):
+  """[n, h, w, 3] as rendered."""
+  windows = run.features.subject_windows(frame_ids)
+  paint = jax.jit(lambda params, windows: run.model.apply(
+      {'params': params}, windows, jnp.zeros(len(windows), jnp.int32), run.constants, method='lips'))
+  return np.asarray(paint(params, windows))
+
+
+def test_ridge_finds_an_affine_map_whichever_side_is_longer():
+  rng = np.random.default_rng(0)
+  for shape in ((200, 8), (30, 40)):
+    inputs, kernel = rng.normal(size=shape) + 3, rng.normal(size=(shape[1], 2))
+    found, bias = regression.ridge(inputs, inputs @ kernel + 5, np.full(shape[1], 1e-3))
+    np.testing.assert_allclose(inputs @ found + bias, inputs @ kernel + 5, atol=1e-2)
+  noisy, _ = regression.ridge(inputs, inputs @ kernel, np.full(shape[1], 10.0))
+  assert np.abs(noisy).mean() < 0.2 * np.abs(found).mean(), 'what is noisy counts less'
+
+
+def test_a_share_of_1_paints_the_regressions_lips_and_0_the_fields(folder):
+  whole, field, mixed = (toy_run(folder, share=share, opening_gain=1.0) for share in (1.0, 0.0, 0.25))
+  params = workdir_state.create_variables(whole.model, whole.constants, whole.config)['params']
+  params['linear_lips'] = linear.fit_lips(whole, whole.features.subject_speech(), linear.lip_components(whole))
+  ids = whole.split.train
+  true, mean = whole.subject.rgb_lip_canonical[ids] / 255, np.asarray(whole.constants.rgb_lip_mean)
+  of_whole, of_field = (painted(run, params, ids) for run in (whole, field))
+  assert np.square(of_whole - true).mean() < 0.7 * np.square(mean - true).mean()
+  np.testing.assert_allclose(painted(mixed, params, ids), 0.25 * of_whole + 0.75 * of_field, atol=1e-5)
+  windows = mixed.features.subject_windows(ids[:4])
+  gradients = jax.jit(jax.grad(lambda params: jnp.square(mixed.model.apply(
+      {'params': params}, windows, jnp.zeros(4, jnp.int32), mixed.constants, method='lips')).sum()))(params)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients['linear_lips'])), 'fitted weights stay'
+
+
+def test_the_gain_opens_lips_that_much_further(folder):
+  plain, wide = (toy_run(folder, share=1.0, opening_gain=gain) for gain in (1.0, 1.5))
+  landmarks = np.array(wide.subject.landmarks)
+  landmarks[:, 14, 1] = landmarks[:, 13, 1] + wide.subject.rgb_lip_canonical.mean((1, 2, 3))  # open where the toy's lips are light
+  wide = wide._replace(subject=dataclasses.replace(wide.subject, landmarks=landmarks))
+  params = workdir_state.create_variables(wide.model, wide.constants, wide.config)['params']
+  components = linear.lip_components(wide)
+  params['linear_lips'] = linear.fit_lips(wide, wide.features.subject_speech(), components)
+  params['lip_opening'] = linear.fit_opening(wide, components)
+  ids, probe = wide.split.train, params['lip_opening']['probe']
+  mean = np.asarray(wide.constants.rgb_lip_mean)
+  opening = lambda lips: np.einsum('np,p->n', (lips - mean).reshape(len(ids), -1), probe.ravel())
+  true = opening(wide.subject.rgb_lip_canonical[ids] / 255)
+  assert np.corrcoef(true, lip_opening(np.asarray(wide.subject.landmarks[ids])))[0, 1] > 0.9
+  ratio = opening(painted(wide, params, ids)).std() / opening(painted(plain, params, ids)).std()
+  assert 1.3 < ratio < 1.6
+
+
+def test_workdirs_of_before_open_as_they_were_and_odd_values_are_refused(tmp_path, folder):
+  config = json.loads(smoke.get_config().to_json_best_effort())
+  del config['linear'], config['data']['val_blocks']
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  opened = checkpoint.read_config(tmp_path)
+  assert (opened.linear.share, opened.linear.opening_gain, opened.data.val_blocks) == (0.0, 1.0, 1)
+  for name, value in (('share', 1.5), ('opening_gain', 0.5), ('num_components', 0)):
+    config = smoke.get_config().unlock()
+    config.data.path = str(folder)
+    config.linear[name] = value
+    with pytest.raises(InputError, match=f'config.linear.{name}={value}: must be'):
+      build_model(toy_run(folder).subject, config)
