@@ -7,7 +7,7 @@ from ml_collections import ConfigDict, FieldReference
 
 def get_config() -> ConfigDict:
   """Every field once, with its unit and range."""
-  num_steps = FieldReference(4400)  # the phases below begin at shares of it, so that they scale with config.train.num_steps
+  num_steps = FieldReference(1600)  # the phases below begin at shares of it, so that they scale with config.train.num_steps
   config = ConfigDict()
   config.seed = 0  # ≥ 0; initialisation, order of frames and all noise follow from it
 
@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
   config.train.num_steps = num_steps  # steps in all; the schedule ends there
   config.train.batch_size = 64  # frames a step over all devices; a multiple of devices × blend_every
   config.train.lip_pixels = 512  # random lip pixels in a step's lip loss, the same in its frames; 0: all
-  config.train.blend_start_step = num_steps * 10 // 11  # step; from here on every blend_every-th frame is also blended
+  config.train.blend_start_step = num_steps * 24 // 25  # step; from here on every blend_every-th frame is also blended
   config.train.blend_every = 16  # frames
   config.train.initial_weights = 'own'  # each network draws its first weights by its own rule; 'torch': as PyTorch's layers do
   config.train.learning_rate = 2e-3  # peak, after the warm-up
@@ -108,7 +108,7 @@ def get_config() -> ConfigDict:
   config.train.clip_norm = 1.0  # largest global norm of the gradient
   config.train.ema_decay = 0.995  # moving average of the weights that is evaluated and rendered
   config.train.log_every = 20  # steps
-  config.train.eval_every = 250  # steps: validation metrics, sample image, checkpoint
+  config.train.eval_every = 400  # steps: validation metrics, sample image, checkpoint
   config.train.keep_checkpoints = 2  # newest ones kept; the best on the validation part is kept besides
 
   return config.lock()

@@ -10,6 +10,7 @@ from speech2lip_jax.configs import default
 def get_config() -> ConfigDict:
   """The default recipe, smaller and shorter."""
   config = default.get_config()
+  config.audio.features = 'mel'
   config.audio.window_steps = 16
   config.field.width = 32
   config.data.num_val_frames = 4

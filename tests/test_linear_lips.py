@@ -21,7 +21,7 @@ from tests.toy_subject import write_toy_subject
 
 def toy_run(folder, **changes):
   config = smoke.get_config().unlock()
-  config.data.path, config.audio.features = str(folder), 'mel'
+  config.data.path = str(folder)
   config.linear.update(num_components=6, **changes)
   return open_run(config.lock())
 

@@ -4,8 +4,8 @@ import types
 import numpy as np
 import pytest
 
-from speech2lip_jax.data.dataset import Split
 from speech2lip_jax.data import regression
+from speech2lip_jax.data.dataset import Split
 from speech2lip_jax.report import held_out, ridge
 
 SPLIT = Split(np.arange(240), np.arange(240, 280), np.arange(280, 340))

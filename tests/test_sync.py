@@ -226,7 +226,8 @@ def parts(folder, subject, expert):
 
 
 def resident_of(subject):
-  return input_pipeline.make_resident(subject, features.MelFeatures(subject, 16))
+  ids = np.arange(subject.meta.num_frames)
+  return input_pipeline.make_resident(subject, features.OwnFeatures(subject, 'mel', 16, False, ids))
 
 
 def batch_of(subject, parts, num_devices, with_frames=False, **kwargs):

@@ -19,7 +19,7 @@ from speech2lip_jax.common import devices
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.data import dataset, input_pipeline
-from speech2lip_jax.data.features import MelFeatures
+from speech2lip_jax.data.features import OwnFeatures
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import names as names_of_metrics
 from speech2lip_jax.models.build import build_model
@@ -106,7 +106,7 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   optimizer, _ = train_state.make_optimizer(config.train)
   state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
   batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(5, with_frames=True)
-  resident = input_pipeline.make_resident(subject, MelFeatures(subject, 16))
+  resident = input_pipeline.make_resident(subject, OwnFeatures(subject, 'mel', 16, False, split.train))
   step = train_step.make_train_step(model, optimizer, config)
 
   def take(num_devices):
@@ -136,7 +136,7 @@ def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(fold
   optimizer, _ = train_state.make_optimizer(config.train)
   state = train_state.create_state(model, optimizer, constants, config)
   batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(0, with_frames=False)
-  resident = input_pipeline.make_resident(subject, MelFeatures(subject, 16))
+  resident = input_pipeline.make_resident(subject, OwnFeatures(subject, 'mel', 16, False, split.train))
   loss = train_step.make_loss(model, config)
   gradients, _ = jax.jit(jax.grad(loss, has_aux=True))(state.params, state.batch_stats, batch, resident, constants,
                                                        train_step.Frozen(),
