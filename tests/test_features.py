@@ -11,6 +11,7 @@ from scipy.io import wavfile
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features, schema, speech_encoder, whisper_speech
+from speech2lip_jax.data import mel as mel_module
 from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.synthetic.speech import foreign_sound
@@ -57,6 +58,14 @@ def test_mel_windows_of_the_subject_and_of_its_own_sound_are_the_same(subject):
   assert windows.shape == (clip.num_frames, mel.num_steps, mel.num_channels)
   ids = np.array([0, 7, clip.num_frames - 1])
   np.testing.assert_allclose(windows[ids], mel.subject_windows(ids), atol=0.01)  # the wav is rounded
+
+
+def test_mel_of_a_long_sound_is_made_in_pieces_that_fit(monkeypatch):
+  sound = np.random.default_rng(0).integers(-9000, 9000, 16_123).astype(np.int16)
+  whole = mel_module.log_mel(sound)
+  np.testing.assert_array_equal(mel_module.log_mel(sound / np.float32(32768)), whole)
+  monkeypatch.setattr(mel_module, '_STEPS_AT_ONCE', 7)
+  np.testing.assert_array_equal(mel_module.log_mel(sound), whole)
 
 
 def test_a_louder_recording_of_the_same_speech_sounds_the_same_and_silence_stays_silence(subject):

@@ -180,7 +180,7 @@ class _Mel:
   def sound_track(self, mono: np.ndarray) -> _Track:
     """Of a new sound [m] int16. The less speech it holds, the more the subject's mean counts: a pause does not tell how a recording
     colours speech."""
-    mel, mean = log_mel(mono.astype(np.float32) / 32768), self._subject_mean
+    mel, mean = log_mel(mono), self._subject_mean
     if self._normalise:
       own, count = mean_spectrum(mel)
       mean = (count * own + PRIOR_STEPS * mean) / (count + PRIOR_STEPS)

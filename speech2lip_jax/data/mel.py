@@ -8,6 +8,7 @@ from speech2lip_jax.data.schema import FPS, MEL_STEPS_PER_SECOND, NUM_MEL_BANDS,
 _WINDOW = 800
 _HOP = SAMPLE_RATE // MEL_STEPS_PER_SECOND
 _PRE_EMPHASIS = 0.97
+_STEPS_AT_ONCE = 60 * MEL_STEPS_PER_SECOND
 _LEAST_RANGE = 0.5  # of the steps' means, mel units of 12.5 dB, where there is speech
 
 
@@ -19,23 +20,34 @@ def filter_bank(fmin: float, fmax: float) -> np.ndarray:
 
 
 def log_mel(wav: np.ndarray, fmin: float = 55.0, fmax: float = 7600.0) -> np.ndarray:
-  """Log-mel of a whole signal; computed in float64.
+  """Log-mel of a whole signal; computed in float64, a minute at a time.
 
   Pre-emphasis, STFT (window and n_fft 800, hop 200, periodic Hann, centred, zeros around), magnitudes, mel filters,
   decibels less 20, and a linear map that takes −100 dB (magnitude 1e-4) to −4 and 0 dB (magnitude 10) to 4, clipped.
 
   Args:
-    wav: [n] float32 −1..1, 16 kHz mono.
+    wav: [n] float32 −1..1 or int16, 16 kHz mono.
     fmin, fmax: band limits, Hz.
 
   Returns:
     [n // 200 + 1, 80] float32 −4..4; step k is centred on sample 200·k.
   """
+  num_steps = len(wav) // _HOP + 1
+  parts = [_log_mel_of(wav, start, min(start + _STEPS_AT_ONCE, num_steps), filter_bank(fmin, fmax))
+           for start in range(0, num_steps, _STEPS_AT_ONCE)]
+  return np.concatenate(parts)
+
+
+def _log_mel_of(wav: np.ndarray, start: int, stop: int, filters: np.ndarray) -> np.ndarray:
+  """Steps start … stop − 1 of `log_mel`."""
   import librosa  # Slow to import, and needed for sound only.
-  wav = np.asarray(wav, np.float64)
-  emphasised = np.append(wav[:1], wav[1:] - _PRE_EMPHASIS * wav[:-1])
-  spectrum = librosa.stft(emphasised, n_fft=_WINDOW, hop_length=_HOP, win_length=_WINDOW, pad_mode='constant')
-  decibels = 20 * np.log10(np.maximum(1e-5, filter_bank(fmin, fmax) @ np.abs(spectrum))) - 20
+  first, last = start * _HOP - _WINDOW // 2, (stop - 1) * _HOP + _WINDOW // 2
+  low, high = max(first - 1, 0), min(last, len(wav))  # the emphasis looks one sample back
+  heard = wav[low:high] / 32768 if wav.dtype == np.int16 else wav[low:high].astype(np.float64)
+  before = np.concatenate([np.zeros(1), heard[:-1]])[:len(heard)]
+  emphasised = np.pad(heard - _PRE_EMPHASIS * before, (max(low - first, 0), last - high))[max(first - low, 0):]
+  spectrum = librosa.stft(emphasised, n_fft=_WINDOW, hop_length=_HOP, win_length=_WINDOW, center=False)
+  decibels = 20 * np.log10(np.maximum(1e-5, filters @ np.abs(spectrum))) - 20
   return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4).T.astype(np.float32)
 
 
