@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
   config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;
   # 'own': experts trained first, into the workdir
   config.sync.num_own = 2  # experts of 'own', which judge together
-  config.sync.start_step = num_steps * 5 // 22  # step; from here on windows of 5 consecutive frames come to each batch
+  config.sync.start_step = num_steps // 4  # step; from here on windows of 5 consecutive frames come to each batch
   config.sync.num_windows = 8  # windows a step over all devices; a multiple of devices
   config.sync.num_negatives = 8  # other times of its clip that a mouth is held against
   config.sync.max_shift = 15  # the furthest of them, frames

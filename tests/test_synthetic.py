@@ -180,7 +180,8 @@ def test_a_clip_is_a_video_with_sound_whose_truth_serves_as_tracks(tmp_path):
 
 def test_the_foreign_sound_is_another_voice_and_all_assets_are_small():
   assert len(speech.foreign_sound()) > 8 * schema.SAMPLE_RATE
-  assert sum(path.stat().st_size for path in speech.ASSETS.iterdir()) < 1_000_000
+  sizes = {path.name: path.stat().st_size for path in speech.ASSETS.iterdir()}
+  assert sizes.pop('whisper_tiny_2_layers.npz') < 4_500_000 and sum(sizes.values()) < 1_000_000
 
 
 @pytest.mark.parametrize('values, words', [

@@ -280,9 +280,9 @@ def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
 
 def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   config = default.get_config()
-  assert (config.train.blend_start_step, config.sync.start_step) == (4000, 1000)
+  assert (config.train.blend_start_step, config.sync.start_step) == (1536, 400)
   config.train.num_steps = 1100
-  assert (config.train.blend_start_step, config.sync.start_step) == (1000, 250)
+  assert (config.train.blend_start_step, config.sync.start_step) == (1056, 275)
   assert training_loop.what_will_not_happen(config) == []
   config.train.blend_start_step = 1100
   config.sync.update(expert='own', start_step=2000)
