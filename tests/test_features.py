@@ -334,7 +334,7 @@ def test_features_of_an_encoder_are_made_once_and_again_when_something_changes(t
   sound = sound_of(subject)
   clip = subject.meta.clips[0]
   new = again.sound_windows(sound[:clip.num_frames * schema.SAMPLES_PER_FRAME], clip.num_frames)
-  np.testing.assert_allclose(new[ids[:clip.num_frames]], windows[:clip.num_frames], atol=1e-3)
+  np.testing.assert_allclose(new[ids[:clip.num_frames]], windows[:clip.num_frames], atol=3e-3)  # what is kept is float16
 
   array.write_bytes(array.read_bytes()[:200])
   np.testing.assert_array_equal(open_of(subject, config).subject_windows(ids), windows)
