@@ -14,6 +14,6 @@ def get_config() -> ConfigDict:
   config.data.num_val_frames = 24
   config.train.batch_size = 32
   config.train.blend_every = 8
-  config.train.num_steps = 1000
-  config.train.eval_every = 250
+  config.train.num_steps = 2000
+  config.train.eval_every = 500
   return config.lock()
