@@ -174,8 +174,8 @@ class _Mel:
 
   @staticmethod
   def _track(mel: np.ndarray, mean: np.ndarray) -> _Track:
-    """A step of silence before and behind: it goes on for ever."""
-    return _Track(np.pad(mel, ((1, 1), (0, 0)), constant_values=SILENCE_MEL) - mean, schema.MEL_STEPS_PER_SECOND, -1.0)
+    """Silence before and behind, which goes on for ever: two steps, since windows half way between steps begin at an even one."""
+    return _Track(np.pad(mel, ((2, 2), (0, 0)), constant_values=SILENCE_MEL) - mean, schema.MEL_STEPS_PER_SECOND, -2.0)
 
   def sound_track(self, mono: np.ndarray) -> _Track:
     """Of a new sound [m] int16. The less speech it holds, the more the subject's mean counts: a pause does not tell how a recording
