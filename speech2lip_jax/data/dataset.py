@@ -171,28 +171,17 @@ def back_and_forth(num_frames: int, count: int) -> np.ndarray:
   return np.minimum(position, period - position)
 
 
-def centred_windows(steps: np.ndarray, local_frames: np.ndarray, num_steps: int, rate: float, first: float = 0.0,
-                    fill: float | None = None) -> np.ndarray:
-  """The windows of a sequence of features that are centred on frames of one continuous sound.
+def window_begins(local_frames: np.ndarray, num_steps: int, rate: float, first: float = 0.0) -> np.ndarray:
+  """The first step of the windows of features that are centred on frames of one continuous sound: [n] int64.
 
   Args:
-    steps: [M, C] features of the sound.
     local_frames: [n] frame indices at 25 fps; frame i lasts from i/25 s to (i+1)/25 s.
     num_steps: length of a window.
     rate: steps a second.
     first: centre of step 0, in steps after the sound's start.
-    fill: value of steps beyond the sound's ends; None repeats the first and last step.
-
-  Returns:
-    [n, num_steps, C] of the dtype of `steps`.
   """
   centre = (np.asarray(local_frames) + 0.5) * (rate / schema.FPS) - first
-  wanted = np.round(centre - (num_steps - 1) / 2).astype(np.int64)[:, None] + np.arange(num_steps)
-  windows = steps[np.clip(wanted, 0, len(steps) - 1)]
-  if fill is None:
-    return windows
-  inside = (wanted >= 0) & (wanted < len(steps))
-  return np.where(inside[..., None], windows, windows.dtype.type(fill))
+  return np.round(centre - (num_steps - 1) / 2).astype(np.int64)
 
 
 def mel_windows(mel: np.ndarray, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
@@ -206,7 +195,9 @@ def mel_windows(mel: np.ndarray, local_frames: np.ndarray, num_steps: int) -> np
   Returns:
     [n, num_steps, 80] float32.
   """
-  return centred_windows(mel, local_frames, num_steps, schema.MEL_STEPS_PER_SECOND, fill=SILENCE_MEL)
+  wanted = window_begins(local_frames, num_steps, schema.MEL_STEPS_PER_SECOND)[:, None] + np.arange(num_steps)
+  inside = (wanted >= 0) & (wanted < len(mel))
+  return np.where(inside[..., None], mel[np.clip(wanted, 0, len(mel) - 1)], np.float32(SILENCE_MEL))
 
 
 def subject_mel_windows(subject: Subject, frame_ids: np.ndarray, num_steps: int) -> np.ndarray:

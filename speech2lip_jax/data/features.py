@@ -33,7 +33,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema, whisper_speech
-from speech2lip_jax.data.dataset import SILENCE_MEL, Subject
+from speech2lip_jax.data.dataset import SILENCE_MEL, Subject, window_begins
 from speech2lip_jax.data.mel import log_mel, mean_spectrum
 from speech2lip_jax.data.speech_encoder import Encoder, encoder_digest, open_encoder
 
@@ -80,9 +80,8 @@ class _Track:
   first: float
 
   def begins(self, local_frames: np.ndarray, num_steps: int) -> np.ndarray:
-    """[n] int64: the first step of the windows centred on frames [n]; frame i lasts from i/25 s to (i+1)/25 s."""
-    centre = (np.asarray(local_frames) + 0.5) * (self.rate / schema.FPS) - self.first
-    return np.round(centre - (num_steps - 1) / 2).astype(np.int64)
+    """[n] int64: the first step of the windows centred on frames [n]."""
+    return window_begins(local_frames, num_steps, self.rate, self.first)
 
   def read(self, places: np.ndarray) -> np.ndarray:
     """[..., C] float32: the steps of places [...]."""
