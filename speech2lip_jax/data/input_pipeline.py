@@ -13,11 +13,12 @@ import numpy as np
 
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject
-from speech2lip_jax.data.features import Speech, SpeechFeatures
+from speech2lip_jax.data.features import SpeechFeatures
+from speech2lip_jax.data.tracks import Speech
 
 
 class Resident(NamedTuple):
-  """What steps read of all N frames of a subject. speech: `features.Speech`. rgb_lip_canonical: [N, h, w, 3] uint8."""
+  """What steps read of all N frames of a subject. speech: `tracks.Speech`. rgb_lip_canonical: [N, h, w, 3] uint8."""
   speech: Speech
   rgb_lip_canonical: np.ndarray
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from speech2lip_jax.common.devices import replicate, shard, unreplicate
 from speech2lip_jax.data.dataset import Subject, split_frames
-from speech2lip_jax.data.features import FeatureWindows
 from speech2lip_jax.data.input_pipeline import Frames, make_frames, prefetch
+from speech2lip_jax.data.tracks import FeatureWindows
 from speech2lip_jax.gamem.compose import Composition, paste_windows
 from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.speech2lip import Speech2Lip

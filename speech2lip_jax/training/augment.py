@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from speech2lip_jax.data.features import Speech
 from speech2lip_jax.data.mel import band_frequencies
 from speech2lip_jax.data.schema import NUM_MEL_BANDS
+from speech2lip_jax.data.tracks import Speech
 
 
 def other_voice(mel: jax.Array, key: jax.Array, audio_config: ConfigDict) -> jax.Array:

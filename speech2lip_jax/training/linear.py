@@ -5,8 +5,8 @@ import numpy as np
 
 from speech2lip_jax.data import regression
 from speech2lip_jax.data.dataset import evenly_spaced
-from speech2lip_jax.data.features import Speech
 from speech2lip_jax.data.schema import NUM_MEL_BANDS
+from speech2lip_jax.data.tracks import Speech
 from speech2lip_jax.metrics.opening import lip_opening
 from speech2lip_jax.models.linear_lips import joined_steps
 from speech2lip_jax.workdir.run import Run

@@ -15,8 +15,8 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data.dataset import evenly_spaced
-from speech2lip_jax.data.features import Speech
 from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
+from speech2lip_jax.data.tracks import Speech
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.rendering import trained as trained_run
