@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
   config.linear = ConfigDict()
   config.linear.share = 0.4  # of what is added to the mean lips, by ridge regression; the field paints the rest; 0 … 1
   config.linear.num_components = 48  # main components of the lips that it predicts
-  config.linear.opening_gain = 1.25  # rendered lips open so many times as far about their mean as was learned, which mumbles; 1 … 2
+  config.linear.amplitude = 1.2  # rendered lips' opening and closing, of the true; 0 leaves them as learned, which mumbles; 0 … 2
 
   config.compose = ConfigDict()
   config.compose.sampling = 'grid'  # a canonical lip image is painted and read at C2O; 'direct': the field is asked there

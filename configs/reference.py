@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
   config.field.residual = False
   config.field.ensemble = True
   config.linear.share = 0.0
-  config.linear.opening_gain = 1.0
+  config.linear.amplitude = 0.0
   config.compose.feather = 0.0
   config.blend.width = 64
   config.blend.residual = False

@@ -12,6 +12,8 @@ from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import regression
 from speech2lip_jax.metrics.opening import lip_opening
 from speech2lip_jax.models.build import build_model
+from speech2lip_jax.rendering import articulation
+from speech2lip_jax.rendering.predictor import Predictor
 from speech2lip_jax.training import linear
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
@@ -50,7 +52,7 @@ def test_ridge_finds_an_affine_map_whichever_side_is_longer():
 
 
 def test_a_share_of_1_paints_the_regressions_lips_and_0_the_fields(folder):
-  whole, field, mixed = (toy_run(folder, share=share, opening_gain=1.0) for share in (1.0, 0.0, 0.25))
+  whole, field, mixed = (toy_run(folder, share=share, amplitude=0.0) for share in (1.0, 0.0, 0.25))
   params = workdir_state.create_variables(whole.model, whole.constants, whole.config)['params']
   params['linear_lips'] = linear.fit_lips(whole, whole.features.subject_speech(), linear.lip_components(whole))
   ids = whole.split.train
@@ -64,22 +66,39 @@ def test_a_share_of_1_paints_the_regressions_lips_and_0_the_fields(folder):
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients['linear_lips'])), 'fitted weights stay'
 
 
-def test_the_gain_opens_lips_that_much_further(folder):
-  plain, wide = (toy_run(folder, share=1.0, opening_gain=gain) for gain in (1.0, 1.5))
-  landmarks = np.array(wide.subject.landmarks)
-  landmarks[:, 14, 1] = landmarks[:, 13, 1] + wide.subject.rgb_lip_canonical.mean((1, 2, 3))  # open where the toy's lips are light
-  wide = wide._replace(subject=dataclasses.replace(wide.subject, landmarks=landmarks))
-  params = workdir_state.create_variables(wide.model, wide.constants, wide.config)['params']
-  components = linear.lip_components(wide)
-  params['linear_lips'] = linear.fit_lips(wide, wide.features.subject_speech(), components)
-  params['lip_opening'] = linear.fit_opening(wide, components)
-  ids, probe = wide.split.train, params['lip_opening']['probe']
-  mean = np.asarray(wide.constants.rgb_lip_mean)
-  opening = lambda lips: np.einsum('np,p->n', (lips - mean).reshape(len(ids), -1), probe.ravel())
-  true = opening(wide.subject.rgb_lip_canonical[ids] / 255)
-  assert np.corrcoef(true, lip_opening(np.asarray(wide.subject.landmarks[ids])))[0, 1] > 0.9
-  ratio = opening(painted(wide, params, ids)).std() / opening(painted(plain, params, ids)).std()
-  assert 1.3 < ratio < 1.6
+def test_lips_are_measured_and_opened_along_one_direction(folder):
+  run = toy_run(folder, share=0.5, amplitude=1.0)
+  landmarks = np.array(run.subject.landmarks)
+  landmarks[:, 14, 1] = landmarks[:, 13, 1] + run.subject.rgb_lip_canonical.mean((1, 2, 3))  # open where the toy's lips are light
+  run = run._replace(subject=dataclasses.replace(run.subject, landmarks=landmarks))
+  variables = workdir_state.create_variables(run.model, run.constants, run.config)
+  variables['params']['lip_opening'] = linear.fit_opening(run, linear.lip_components(run))
+  predictor = Predictor(run.model, variables, run.constants, run.subject)
+  ids = run.split.train
+  true = predictor.true_openings(ids)
+  assert np.corrcoef(true, lip_opening(landmarks[ids]))[0, 1] > 0.9 and abs(true.std() - 1) < 0.2
+  learned = predictor.audio_embeddings(run.features.subject_windows(ids))
+  wider = learned.copy()
+  wider[:, -1] = np.linspace(0, 2, len(ids))
+  assert not learned[:, -1].any()
+  np.testing.assert_allclose(predictor.openings(wider) - predictor.openings(learned), wider[:, -1], atol=1e-3)
+
+
+def test_a_sound_is_opened_to_the_mean_and_spread_of_the_subjects_own():
+  rng = np.random.default_rng(0)
+  own, mumbled = 0.5 + rng.normal(size=2000), 0.9 + 0.3 * rng.normal(size=3000)
+  known = articulation.Articulation.of(own, own[:100], 0.8 * own[:100], 1.0)
+  assert known.learned == pytest.approx(0.8)
+  nothing = np.zeros(0)
+  of_own = own * 0.8 + known.widening(own * 0.8, nothing)
+  assert of_own.std() == pytest.approx(own.std(), rel=0.02), 'what is not learned of the own sound is given back'
+  rendered = mumbled + known.widening(mumbled, mumbled)
+  assert (rendered.mean(), rendered.std()) == pytest.approx((0.5, 0.75), abs=0.1), 'no more than 2.5 times as far'
+  few = mumbled + known.widening(mumbled, mumbled[:5])
+  assert few.std() < 0.6 * rendered.std(), 'a word does not tell how a voice is heard'
+  assert rendered.min() >= known.low and rendered.max() <= known.high
+  still = articulation.Articulation.of(own, own[:100], np.zeros(100), 1.0)
+  assert not still.widening(np.zeros(9), nothing).any()
 
 
 def test_workdirs_of_before_open_as_they_were_and_odd_values_are_refused(tmp_path, folder):
@@ -87,8 +106,8 @@ def test_workdirs_of_before_open_as_they_were_and_odd_values_are_refused(tmp_pat
   del config['linear'], config['data']['val_blocks']
   (tmp_path / 'config.json').write_text(json.dumps(config))
   opened = checkpoint.read_config(tmp_path)
-  assert (opened.linear.share, opened.linear.opening_gain, opened.data.val_blocks) == (0.0, 1.0, 1)
-  for name, value in (('share', 1.5), ('opening_gain', 0.5), ('num_components', 0)):
+  assert (opened.linear.share, opened.linear.amplitude, opened.data.val_blocks) == (0.0, 0.0, 1)
+  for name, value in (('share', 1.5), ('amplitude', 2.5), ('num_components', 0)):
     config = smoke.get_config().unlock()
     config.data.path = str(folder)
     config.linear[name] = value

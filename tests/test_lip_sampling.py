@@ -40,7 +40,7 @@ class Toy:
     random = lambda shape: (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]) or 1)).astype(np.float32)
     self.variables = jax.tree.map(lambda x: random(x.shape), shapes)
     self.variables['params']['canonical_depth'] = jax.tree.map(np.zeros_like, self.variables['params']['canonical_depth'])
-    num_beside = config.linear.num_components if config.linear.share else 0
+    num_beside = (config.linear.num_components if config.linear.share else 0) + (config.linear.amplitude > 0)
     self.audio_embedding = jax.random.normal(jax.random.key(1), (1, config.audio.num_features + num_beside))
     self.frames = subject.frames[:1] / np.float32(255)
 
@@ -93,7 +93,7 @@ def test_the_frame_alone_teaches_every_weight_of_a_field_that_is_asked_directly(
 
 
 def test_the_decoder_is_painted_with_and_carried_like_the_field(subject):
-  toy = Toy(subject, field__kind='decoder', linear__share=0.0, linear__opening_gain=1.0)
+  toy = Toy(subject, field__kind='decoder', linear__share=0.0, linear__amplitude=0.0)
   pixels = np.array([0, 7, 23])
   paint = lambda method, *arguments: toy.model.apply(
       toy.variables, toy.audio_embedding, jnp.zeros(1, jnp.int32), *arguments, method=method)

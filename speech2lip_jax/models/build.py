@@ -18,7 +18,7 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
     raise InputError(f'config.audio.window_steps={config.audio.window_steps}: must be 16, 32 or 64')
   if config.audio.network not in AUDIO_NETS:
     raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
-  for name, low, high in (('share', 0, 1), ('num_components', 1, 1000), ('opening_gain', 1, 2)):
+  for name, low, high in (('share', 0, 1), ('num_components', 1, 1000), ('amplitude', 0, 2)):
     if not low <= config.linear[name] <= high:
       raise InputError(f'config.linear.{name}={config.linear[name]}: must be {low} … {high}')
   for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS),

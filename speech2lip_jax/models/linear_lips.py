@@ -33,18 +33,24 @@ class LinearLips(nn.Module):
 
 
 class LipOpening(nn.Module):
-  """The direction in which lips open. Regression errs to the mean, so lips mumble; along this one direction they are let out again.
+  """How far lips are open, and the direction in which they open. Its unit is the standard deviation of the true openings.
 
-  Its weights are fitted when training begins; zeros, which change nothing, where a subject has no landmarks.
+  Regression errs to the mean, so lips mumble; along this one direction rendering lets them out again (`rendering.articulation`).
+  Its weights are fitted when training begins; zeros, which measure and change nothing, where a subject has no landmarks.
 
   Attributes:
     num_pixels: P, height × width of the lip box.
   """
   num_pixels: int
 
-  @nn.compact
-  def __call__(self, difference: jax.Array) -> jax.Array:
-    """What the opening of lips is worth in colours: [B, P, 3], of their difference to the mean lips [B, P, 3]."""
-    probe, direction = (self.param(name, nn.initializers.zeros_init(), (self.num_pixels, 3)) for name in ('probe', 'direction'))
-    opening = jnp.einsum('bpc,pc->b', difference, jax.lax.stop_gradient(probe))
-    return opening[:, None, None] * jax.lax.stop_gradient(direction)
+  def setup(self):
+    self.probe, self.direction = (self.param(name, nn.initializers.zeros_init(), (self.num_pixels, 3))
+                                  for name in ('probe', 'direction'))
+
+  def measure(self, difference: jax.Array) -> jax.Array:
+    """The openings [B] of lips with this difference to the mean lips [B, P, 3]."""
+    return jnp.einsum('bpc,pc->b', difference, jax.lax.stop_gradient(self.probe))
+
+  def colours(self, opening: jax.Array) -> jax.Array:
+    """What lips that are so much further open [B] have more of: [B, P, 3]."""
+    return opening[:, None, None] * jax.lax.stop_gradient(self.direction)

@@ -42,7 +42,7 @@ class Speech2Lip(nn.Module):
     num_pixels = self.geometry.lip_box.height * self.geometry.lip_box.width
     if self.config.linear.share:
       self.linear_lips = LinearLips(self.config.linear.num_components, num_pixels)
-    if self.config.linear.opening_gain != 1:
+    if self.config.linear.amplitude:
       self.lip_opening = LipOpening(num_pixels)
     self.blend_net = BlendNet(blend.width, blend.residual, blend.align_corners, self.axis_name)
     self.canonical_depth = CanonicalDepth(self.config.depth.cell)
@@ -55,14 +55,17 @@ class Speech2Lip(nn.Module):
     self.depth(constants)
 
   def audio_embedding(self, audio_feat: jax.Array) -> jax.Array:
-    """The audio embedding a of each window [B, T, C], and behind it what the linear lips hear: [B, A].
+    """The audio embedding a of each window [B, T, C], and behind it what else moves lips: [B, A].
 
-    A is num_features, and with `config.linear.share` num_components more.
+    A is num_features; with `config.linear.share` num_components more, what the linear lips hear; with `config.linear.amplitude`
+    one more, how much further the lips shall open than was learned, here 0: `rendering.articulation` knows.
     """
-    audio_embedding = self.audio_net(audio_feat)
+    parts = [self.audio_net(audio_feat)]
     if self.config.linear.share:
-      audio_embedding = jnp.concatenate([audio_embedding, self.linear_lips.codes(audio_feat)], axis=1)
-    return audio_embedding
+      parts.append(self.linear_lips.codes(audio_feat))
+    if self.config.linear.amplitude:
+      parts.append(jnp.zeros((len(audio_feat), 1)))
+    return jnp.concatenate(parts, axis=1)
 
   def field_pixels(self, audio_embedding: jax.Array, frame_id: jax.Array, pixels: jax.Array, constants: SubjectConstants,
                    ensemble_shift: jax.Array | None = None) -> jax.Array:
@@ -104,19 +107,22 @@ class Speech2Lip(nn.Module):
     rgb = self.field_pixels(audio_embedding, frame_id, pixels, constants)
     return (rgb + self._beside_field(rgb, audio_embedding, constants)).reshape(-1, box.height, box.width, 3)
 
+  def openings(self, audio_embedding: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
+    """`LipOpening.measure` of what `paint` paints: [B]."""
+    lips = self.paint(audio_embedding, frame_id, constants) - constants.rgb_lip_mean
+    return self.lip_opening.measure(lips.reshape(len(lips), -1, 3))
+
   def _beside_field(self, rgb: jax.Array, audio_embedding: jax.Array, constants: SubjectConstants) -> jax.Array:
     """What rendered lips have besides the field's colours rgb [B, P, 3]: the linear lips' share and a wider opening. [B, P, 3]."""
-    share, gain = self.config.linear.share, self.config.linear.opening_gain
-    if not share and gain == 1:
-      return jnp.zeros_like(rgb)
-    mean = constants.rgb_lip_mean.reshape(-1, 3)
-    mixed = rgb - mean
-    if share:
-      codes = audio_embedding[:, self.config.audio.num_features:]
-      mixed = (1 - share) * mixed + share * self.linear_lips.paint(codes, jnp.arange(len(mean)))
-    if gain != 1:
-      mixed = mixed + (gain - 1) * self.lip_opening(mixed)
-    return mixed + mean - rgb
+    linear, beside = self.config.linear, jnp.zeros_like(rgb)
+    if linear.share:
+      mean = constants.rgb_lip_mean.reshape(-1, 3)
+      first = self.config.audio.num_features
+      codes = audio_embedding[:, first:first + linear.num_components]
+      beside += linear.share * (self.linear_lips.paint(codes, jnp.arange(len(mean))) + mean - rgb)
+    if linear.amplitude:
+      beside += self.lip_opening.colours(audio_embedding[:, -1])
+    return beside
 
   def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """Whole canonical lip images of the speech in audio_feat [B, T, C]: [B, h, w, 3]."""

@@ -24,6 +24,12 @@ from speech2lip_jax.rendering import head_motion, silence
 EMBEDDING_BATCH = 256  # windows at once
 
 
+def _rows_at_once(count: int) -> Iterator[np.ndarray]:
+  """Batches of the rows 0 … count − 1, the last filled with its last row: one shape, one compilation."""
+  for start in range(0, count, EMBEDDING_BATCH):
+    yield np.minimum(np.arange(start, start + EMBEDDING_BATCH), count - 1)
+
+
 class Prediction(NamedTuple):
   """One picture. rgb_face: [H, W, 3] uint8. mask_mouth: [H, W] bool, pixels whose C2O falls in the lip box.
 
@@ -51,6 +57,8 @@ class Predictor:
       self._middle_frame_id = train_ids[len(train_ids) // 2]
     self._embed = jax.jit(lambda variables, audio_feat: self._model.apply(variables, audio_feat, method='audio_embedding'))
     self._to_lips = jax.jit(self._lips)
+    self._measure = jax.jit(lambda variables, constants, embedding, frame_id: self._model.apply(
+        variables, embedding, frame_id, constants, method='openings'))
     self._read_depth = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
     self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=5)
     self._from_lips = jax.pmap(self._carry)
@@ -123,12 +131,24 @@ class Predictor:
       yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window))
 
   def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
-    """The audio embedding of each window: [n, T, C] → [n, num_features] float32."""
-    num_frames, variables, parts = audio_feat.shape[0], unreplicate(self._variables), []
-    for start in range(0, num_frames, EMBEDDING_BATCH):
-      rows = np.minimum(np.arange(start, start + EMBEDDING_BATCH), num_frames - 1)  # one shape, one compilation
-      parts.append(np.asarray(self._embed(variables, audio_feat[rows])))
+    """The audio embedding of each window, and what stands behind it: [n, T, C] → [n, A] float32."""
+    num_frames, variables = audio_feat.shape[0], unreplicate(self._variables)
+    parts = [np.asarray(self._embed(variables, audio_feat[rows])) for rows in _rows_at_once(num_frames)]
     return np.concatenate(parts)[:num_frames]
+
+  def openings(self, audio_embedding: np.ndarray) -> np.ndarray:
+    """How far lips painted from audio embeddings [n, A] are open, in units of `LipOpening`: [n] float32."""
+    variables, constants = unreplicate((self._variables, self._constants))
+    times = self._times(np.zeros(EMBEDDING_BATCH, np.int32))
+    parts = [np.asarray(self._measure(variables, constants, audio_embedding[rows], times))
+             for rows in _rows_at_once(len(audio_embedding))]
+    return np.concatenate(parts)[:len(audio_embedding)]
+
+  def true_openings(self, frame_ids: np.ndarray) -> np.ndarray:
+    """The same of the subject's own lips in frames [n]: [n] float32."""
+    probe, mean = unreplicate((self._variables['params']['lip_opening']['probe'], self._constants.rgb_lip_mean))
+    lips = self._subject.rgb_lip_canonical[frame_ids].reshape(len(frame_ids), -1).astype(np.float32) / 255
+    return (lips - np.asarray(mean).ravel()) @ np.asarray(probe).ravel()
 
   def resting_mouth(self, train_ids: np.ndarray, audio_feat_of: Callable[[np.ndarray], np.ndarray]) -> silence.RestingMouth:
     """The mouth that the subject has in silence, found in the training frames by their speech windows."""
@@ -172,8 +192,7 @@ class Predictor:
   def painted_lips(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
     """The canonical lips of `mouths`, not composed: [n, h, w, 3] uint8."""
     times, parts = self._times(frame_ids), []
-    for start in range(0, len(times), EMBEDDING_BATCH):
-      rows = np.minimum(np.arange(start, start + EMBEDDING_BATCH), len(times) - 1)  # one shape, one compilation
+    for rows in _rows_at_once(len(times)):
       part = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
       parts.append(np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8))
     return np.concatenate(parts)[:len(times)]

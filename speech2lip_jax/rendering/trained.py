@@ -1,4 +1,4 @@
-"""A trained workdir, opened: speech → audio embeddings of all frames, smoothed, and closed in silence.
+"""A trained workdir, opened: speech → audio embeddings of all frames, smoothed, widened, and closed in silence.
 
 The mouths of all frames come first, since they are small and their neighbours and silence matter.
 """
@@ -15,11 +15,13 @@ from speech2lip_jax.data import voice_activity
 from speech2lip_jax.data.dataset import Split, Subject
 from speech2lip_jax.data.features import SpeechFeatures
 from speech2lip_jax.rendering import silence
+from speech2lip_jax.rendering.articulation import Articulation
 from speech2lip_jax.rendering.predictor import Predictor
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import open_run
 
+SPEECH_HEARD = 1500  # training frames, the first, in which it is looked for
 HEARD_AROUND = 75  # frames of a clip around those wanted, for the detector of speech to hear as well
 
 
@@ -31,11 +33,11 @@ class Trained(NamedTuple):
   features: SpeechFeatures
   predictor: Predictor
   step: int
+  articulation: Articulation | None = None
 
   def subject_mouths(self, frame_ids: np.ndarray) -> silence.Mouths:
     """Mouths of frames of the subject that say their own sound, smoothed and closed in silence as the config wants it."""
-    breaks = np.flatnonzero((np.diff(frame_ids) != 1) | np.diff(self.subject.clip_of_frames(frame_ids))) + 1
-    audio_embedding = self._smooth(self.predictor.audio_embeddings(self.features.subject_windows(frame_ids)), breaks)
+    audio_embedding = self._widened(self._subject_embeddings(frame_ids), np.zeros(len(frame_ids), bool))
     if not self.config.silence.close:
       return self.predictor.mouths_of(audio_embedding)
     activity = np.empty(len(frame_ids), np.float32)
@@ -57,10 +59,41 @@ class Trained(NamedTuple):
       InputError: the file of features is missing, does not fit, or is not wanted.
     """
     windows = self.features.sound_windows(mono, num_frames, features_file)
-    audio_embedding = self._smooth(self.predictor.audio_embeddings(windows), [])
-    if not self.config.silence.close:
+    config = self.config.silence
+    spoken = voice_activity.speech_frames(mono, num_frames)
+    audio_embedding = self._widened(self._smooth(self.predictor.audio_embeddings(windows), []), spoken)
+    if not config.close:
       return self.predictor.mouths_of(audio_embedding)
-    return silence.close_mouth(audio_embedding, self._activity(mono, num_frames), self._resting_mouth())
+    activity = voice_activity.eased(spoken, config.lead, config.hold, config.ramp)
+    return silence.close_mouth(audio_embedding, activity, self._resting_mouth())
+
+  def with_articulation(self) -> 'Trained':
+    """With what is known of the subject's own openings, where there is speech to know them from."""
+    amplitude, val = self.config.linear.amplitude, self.split.val
+    spoken = self._spoken_frames(self.split.train[:SPEECH_HEARD]) if amplitude else val[:0]
+    if not len(spoken):
+      return self
+    true, learned = self.predictor.true_openings, self.predictor.openings(self._subject_embeddings(val))
+    return self._replace(articulation=Articulation.of(true(spoken), true(val), learned, amplitude))
+
+  def _spoken_frames(self, frame_ids: np.ndarray) -> np.ndarray:
+    spoken = [frame_ids[:0]]
+    for _, rows in self.subject.by_clip(frame_ids):
+      ids = frame_ids[rows]
+      heard = voice_activity.speech_frames(self.subject.sound[ids[0]:ids[-1] + 1].reshape(-1), ids[-1] + 1 - ids[0])
+      spoken.append(ids[heard[ids - ids[0]]])
+    return np.concatenate(spoken)
+
+  def _subject_embeddings(self, frame_ids: np.ndarray) -> np.ndarray:
+    breaks = np.flatnonzero((np.diff(frame_ids) != 1) | np.diff(self.subject.clip_of_frames(frame_ids))) + 1
+    return self._smooth(self.predictor.audio_embeddings(self.features.subject_windows(frame_ids)), breaks)
+
+  def _widened(self, audio_embedding: np.ndarray, spoken: np.ndarray) -> np.ndarray:
+    """With the last channel set to what is to be widened. spoken: [n] bool, frames from which a new sound is known."""
+    if self.articulation is None:
+      return audio_embedding
+    opening = self.predictor.openings(audio_embedding)
+    return np.column_stack([audio_embedding[:, :-1], self.articulation.widening(opening, opening[spoken])])
 
   def _smooth(self, audio_embedding: np.ndarray, breaks: np.ndarray | list[int]) -> np.ndarray:
     std = self.config.audio.smoothing
@@ -112,4 +145,4 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
           f'{config.train.blend_start_step}); pictures are as without it', file=sys.stderr)
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
   predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size)
-  return Trained(config, run.subject, run.split, run.features, predictor, step)
+  return Trained(config, run.subject, run.split, run.features, predictor, step).with_articulation()

@@ -32,8 +32,9 @@ def fit_opening(run: Run, components: regression.LipComponents) -> dict[str, np.
     return {name: np.zeros_like(components.mean).reshape(shape) for name in ('probe', 'direction')}
   codes, _ = components.coefficients(run.subject.rgb_lip_canonical, ids)
   codes, opening = codes - codes.mean(0), (opening - opening.mean()) / opening.std()
-  probe = components.axes @ np.linalg.lstsq(codes, opening, rcond=None)[0]
-  direction = components.axes @ (codes.T @ opening / len(opening))
+  direction = codes.T @ opening / len(opening)
+  probe = np.linalg.lstsq(codes, opening, rcond=None)[0]
+  probe, direction = components.axes @ (probe / (probe @ direction)), components.axes @ direction  # one step is measured as 1
   return {'probe': probe.astype(np.float32).reshape(shape), 'direction': direction.astype(np.float32).reshape(shape)}
 
 

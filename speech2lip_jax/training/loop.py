@@ -113,12 +113,12 @@ def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: workdir_state.Tr
     logging.info('continuing from step %d', step)
     return checkpoints.restore(step, state), step, {}
   values: dict[str, float] = {}
-  if run.config.linear.share or run.config.linear.opening_gain != 1:
+  if run.config.linear.share or run.config.linear.amplitude:
     with stage('linear lips', show=jax.process_index() == 0):
       components = linear.lip_components(run)
       if run.config.linear.share:
         state = with_fitted(state, 'linear_lips', linear.fit_lips(run, speech, components))
-      if run.config.linear.opening_gain != 1:
+      if run.config.linear.amplitude:
         state = with_fitted(state, 'lip_opening', linear.fit_opening(run, components))
   if run.config.depth.num_frames:
     state, values = with_learned_depth(run, state)

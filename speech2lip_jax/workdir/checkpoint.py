@@ -24,7 +24,7 @@ SCORE, PHASE = 'psnr_lip_val', 'phase'
 _OVER_ANY_SCORE = 1000.0  # dB
 
 # What was so before there was a field for it, where today's default is something else.
-BEFORE = {'data.val_blocks': 1, 'linear.share': 0.0, 'linear.opening_gain': 1.0}
+BEFORE = {'data.val_blocks': 1, 'linear.share': 0.0, 'linear.amplitude': 0.0}
 
 # What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging.
 MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'train.num_steps', 'train.batch_size', 'train.lip_pixels',
