@@ -98,7 +98,8 @@ def get_config() -> ConfigDict:
   config.train.num_steps = num_steps  # steps in all; the schedule ends there
   config.train.batch_size = 64  # frames a step over all devices; a multiple of devices × blend_every
   config.train.lip_pixels = 512  # random lip pixels in a step's lip loss, the same in its frames; 0: all
-  config.train.blend_start_step = num_steps * 24 // 25  # step; from here on every blend_every-th frame is also blended
+  config.train.blend_start_step = num_steps + 0  # step; from here on every blend_every-th frame is also blended, and rendering
+  # uses Blend-Net; num_steps: never, as it wins nothing (docs/results.md)
   config.train.blend_every = 16  # frames
   config.train.initial_weights = 'own'  # each network draws its first weights by its own rule; 'torch': as PyTorch's layers do
   config.train.learning_rate = 2e-3  # peak, after the warm-up

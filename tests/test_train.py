@@ -280,14 +280,16 @@ def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
 
 def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   config = default.get_config()
-  assert (config.train.blend_start_step, config.sync.start_step) == (1536, 400)
+  assert (config.train.blend_start_step, config.sync.start_step) == (1600, 400)
   config.train.num_steps = 1100
-  assert (config.train.blend_start_step, config.sync.start_step) == (1056, 275)
+  assert (config.train.blend_start_step, config.sync.start_step) == (1100, 275)
+  assert ['Blend-Net: off' in line for line in training_loop.what_will_not_happen(config)] == [True]
+  config.train.blend_start_step = 1000
   assert training_loop.what_will_not_happen(config) == []
   config.train.blend_start_step = 1100
   config.sync.update(expert='own', start_step=2000)
   blend, sync = training_loop.what_will_not_happen(config)
-  assert 'Blend-Net will not be trained' in blend and '1100' in blend and 'sync.start_step=2000' in sync
+  assert 'Blend-Net: off' in blend and '1100' in blend and 'sync.start_step=2000' in sync
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(folder, tmp_path):

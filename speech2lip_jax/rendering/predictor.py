@@ -44,9 +44,10 @@ class Predictor:
   """Renders frames of a subject with one set of weights on all local devices."""
 
   def __init__(self, model: Speech2Lip, variables: Any, constants: SubjectConstants, subject: Subject,
-               batch_size: int = 8):
-    """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once."""
+               batch_size: int = 8, with_blend_net: bool = True):
+    """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once. with_blend_net: pictures are refined."""
     self._model = model.clone(axis_name=None)
+    self.with_blend_net = with_blend_net
     self._subject, self._poses = subject, subject.observed_from_canonical
     self._num_devices, self._batch_size = jax.local_device_count(), batch_size
     self._constants = replicate(constants)
@@ -97,7 +98,7 @@ class Predictor:
 
   def _move(self, variables, constants, residual, stage: head_motion.Stage, mouths, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth, origin = self._forward(variables, constants, residual, mouths, frames, True)
+    rgb_face, mask_mouth, origin = self._forward(variables, constants, residual, mouths, frames, self.with_blend_net)
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -164,8 +165,10 @@ class Predictor:
     nothing = np.zeros((box.height, box.width, 3), np.float32)
     return silence.Mouths(audio_embedding, np.zeros(len(audio_embedding), np.float32), nothing)
 
-  def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool = True) -> Iterator[Prediction]:
-    """Frames `frame_ids` [n] of the subject with these mouths."""
+  def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool | None = None
+                  ) -> Iterator[Prediction]:
+    """Frames `frame_ids` [n] of the subject with these mouths. with_blend_net: as this predictor does, if not given."""
+    with_blend_net = self.with_blend_net if with_blend_net is None else with_blend_net
     residual = replicate(mouths.residual)
 
     def make(rows):
@@ -174,10 +177,9 @@ class Predictor:
       return (self._from_mouths, self._variables, self._constants, residual, *arguments, with_blend_net)
     return self._batches(len(frame_ids), make)
 
-  def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows, with_blend_net: bool = True
-                  ) -> Iterator[Prediction]:
+  def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] of the subject saying `audio_feat` [n, T, C], each by itself."""
-    return self.from_mouths(frame_ids, self.mouths_of(self.audio_embeddings(audio_feat)), with_blend_net)
+    return self.from_mouths(frame_ids, self.mouths_of(self.audio_embeddings(audio_feat)))
 
   def _times(self, frame_ids: np.ndarray) -> np.ndarray:
     """The frame indices that the field's time input is given, [n] int32."""

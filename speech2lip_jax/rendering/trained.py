@@ -140,9 +140,10 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     create = lambda constants: workdir_state.create_variables(run.model, constants, config, run.features.num_channels)
     shapes = jax.eval_shape(create, run.constants)
     weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
-  if step <= config.train.blend_start_step:
+  has_blend_net = step > config.train.blend_start_step
+  if not has_blend_net and config.train.blend_start_step < config.train.num_steps:
     print(f'{workdir}: in the checkpoint of step {step} Blend-Net is untrained (it begins at step '
           f'{config.train.blend_start_step}); pictures are as without it', file=sys.stderr)
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
-  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size)
+  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size, has_blend_net)
   return Trained(config, run.subject, run.split, run.features, predictor, step).with_articulation()

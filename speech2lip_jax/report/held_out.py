@@ -67,8 +67,8 @@ def candidates(trained: Trained, baselines: bool) -> dict[str, Callable[[], Iter
   mean = mean_lips(subject, known)
   lips = subject.rgb_lip_canonical
   from_lips = lambda rgb_lip_of_rows: lambda: trained.predictor.from_lips(split.test, rgb_lip_of_rows)
-  return model | {
-      'without_blend_net': lambda: trained.predictor.from_mouths(split.test, mouths, with_blend_net=False),
+  plain = {'without_blend_net': lambda: trained.predictor.from_mouths(split.test, mouths, with_blend_net=False)}
+  return model | (plain if trained.predictor.with_blend_net else {}) | {
       'oracle': from_lips(lambda rows: lips[split.test[rows]] / np.float32(255)),
       'mean_lips': from_lips(lambda rows: np.broadcast_to(mean, (len(rows), *mean.shape))),
       'nearest': from_lips(lambda rows: lips[nearest[rows, 0]] / np.float32(255)),

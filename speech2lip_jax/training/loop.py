@@ -66,8 +66,8 @@ def what_will_not_happen(config: ConfigDict) -> list[str]:
   """Lines on parts of the recipe that begin only after the last step."""
   lines, steps = [], config.train.num_steps
   if config.train.blend_start_step >= steps:
-    lines.append(f'Blend-Net will not be trained: it begins at config.train.blend_start_step={config.train.blend_start_step}, '
-                 f'the run ends at config.train.num_steps={steps}; frames will be composed without it')
+    lines.append(f'Blend-Net: off (config.train.blend_start_step={config.train.blend_start_step}, the run ends at '
+                 f'config.train.num_steps={steps}); frames are composed without it')
   if config.sync.expert and config.sync.start_step >= steps:
     lines.append(f'the sync loss will not be used: it begins at config.sync.start_step={config.sync.start_step}, the run ends at '
                  f'config.train.num_steps={steps}')

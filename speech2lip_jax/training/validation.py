@@ -24,7 +24,9 @@ class Validation:
   def _predictions(self, state: TrainState, ids: np.ndarray) -> Iterator[Prediction]:
     variables = {'params': state.ema_params, 'batch_stats': state.batch_stats}
     if self._predictor is None:
-      self._predictor = Predictor(self._run.model, variables, self._run.constants, self._subject)
+      train = self._run.config.train
+      self._predictor = Predictor(self._run.model, variables, self._run.constants, self._subject,
+                                  with_blend_net=train.blend_start_step < train.num_steps)
     self._predictor.set_variables(variables)
     return self._predictor.from_speech(ids, self._features.subject_windows(ids))
 
