@@ -17,8 +17,8 @@ Each RUN is a column. Everything is measured on the canonical lips that the mode
   nobody          Ten seconds of digital silence and of room noise (pink, −50 dB of full scale). flicker: mean change of the
                   mouth's pixels between neighbouring frames over one and the same background, in grey levels.
 
-The closed threshold is the opening of the subject's closed mouth (`silence.closed_frames`) plus a tenth of the way from there to
-the 90th percentile of the training frames: about a pixel of gap in a frame of 256.
+The closed threshold is `metrics.opening.closed_threshold`, of the training frames and the closed mouths among them
+(`silence.closed_frames`).
 
 Openings of painted lips are read by a gauge: kernel ridge regression from the lip image (each brought to mean 0 and variance 1)
 to the opening by landmarks, learned from 1500 training frames. On the true lips of held-out frames it must correlate with the
@@ -46,7 +46,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import voices  # noqa: E402
 from speech2lip_jax.data import schema, voice_activity  # noqa: E402
 from speech2lip_jax.data.dataset import Subject, evenly_spaced, runs_of  # noqa: E402
-from speech2lip_jax.metrics.opening import agreement, lip_opening  # noqa: E402
+from speech2lip_jax.metrics.opening import agreement, closed_threshold, lip_opening  # noqa: E402
 from speech2lip_jax.preprocess import landmarks  # noqa: E402
 from speech2lip_jax.rendering import film, silence  # noqa: E402
 from speech2lip_jax.rendering.predictor import Prediction  # noqa: E402
@@ -54,7 +54,6 @@ from speech2lip_jax.rendering.trained import Trained, load_trained  # noqa: E402
 from speech2lip_jax.synthetic import speech  # noqa: E402
 
 GAUGE_FRAMES, GAUGE_COMPONENTS, GAUGE_RIDGE, GAUGE_WIDTH, GAUGE_CORRELATION = 1500, 128, 0.01, 0.1, 0.97
-CLOSED_SHARE_OF_RANGE, OPEN_PERCENTILE = 0.1, 90
 MAX_LAG, OTHER_SECONDS = 2, 100
 PAUSE_S, PAUSE_MARGIN = (0.3, 1.0), 2
 CLOSURE_MARGIN_S = 1 / schema.FPS
@@ -130,8 +129,8 @@ def open_person(workdir: str, landmarker: str | None, by_landmarks: bool, opened
   trained = load_trained(workdir)
   subject, split = trained.subject, trained.split
   own = lip_opening(np.asarray(subject.landmarks))
-  closed = own[silence.closed_frames(subject, split.train)].mean()
-  threshold = closed + CLOSED_SHARE_OF_RANGE * (np.percentile(own[split.train], OPEN_PERCENTILE) - closed)
+  closed = own[silence.closed_frames(subject, split.train)]
+  threshold = closed_threshold(own[split.train], closed)
   gauge = Gauge(subject, split.train)
   read = gauge.of_lips(np.asarray(subject.rgb_lip_canonical[split.test]))
   quality = agreement(read, own[split.test], runs_of(subject, split.test), schema.FPS)
@@ -141,13 +140,13 @@ def open_person(workdir: str, landmarker: str | None, by_landmarks: bool, opened
   print(f'{name}: gauge on the true lips of held-out frames: correlation {quality["opening_corr"]:.3f}, amplitude '
         f'{quality["opening_amplitude"]:.2f}, closed or open as by landmarks in {percent(alike)}; '
         f'openings by {"the gauge" if use_gauge else "landmarks in the canonical frame"}; '
-        f'closed mouth {closed:.4f}, threshold {threshold:.4f}', flush=True)
+        f'closed mouth {closed.mean():.4f}, threshold {threshold:.4f}', flush=True)
   if use_gauge:
     opening = lambda mouths: gauge.of_lips(painted(trained, mouths))
   else:
     detector = opened.enter_context(landmarks.Detector(landmarks.find_model(landmarker)))
     opening = lambda mouths: landmark_openings(trained, detector, mouths)
-  return Person(name, trained, own, float(threshold), opening)
+  return Person(name, trained, own, threshold, opening)
 
 
 def landmark_openings(trained: Trained, detector: landmarks.Detector, mouths: silence.Mouths) -> np.ndarray:

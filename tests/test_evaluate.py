@@ -71,6 +71,33 @@ def test_scores_are_the_metrics_of_each_frame():
   assert summary['lpips_lip'] is summary['lmd_px'] is summary['sync_conf'] is None
 
 
+def test_what_tells_a_frame_from_the_one_before_is_of_ours_and_of_the_truth(monkeypatch):
+  distance = lambda rgb_0, rgb_1: np.abs(rgb_0.astype(float) - rgb_1).mean() / 255
+  monkeypatch.setattr(scoring, '_lpips_of', lambda path: distance)
+  points = np.stack(np.meshgrid(np.arange(45, 80), np.arange(60, 80)), -1).astype(np.float32)
+  shown = [pair._replace(lip_points=points) for pair in pairs()]
+  with scoring.Scorer(None, 'lpips.npz') as scorer:
+    scores, truth = scorer.run_with_truth(shown)
+  lips, block = (slice(60, 80), slice(45, 80)), (slice(38, 102), slice(30, 94))
+  for side, values in (('rgb', scores.values), ('true', truth.values)):
+    pictures = [getattr(pair, side).astype(float) for pair in shown]
+    assert np.isnan(values['motion_lip'][0]) and np.isnan(values['lpips_step'][0])
+    for i in range(1, 12):
+      step = np.abs(pictures[i] - pictures[i - 1])
+      assert values['motion_lip'][i] == pytest.approx(step[lips].mean())
+      assert values['lpips_step'][i] == pytest.approx(step[block].mean() / 255)
+  runs = [np.arange(5), np.arange(5, 12)]
+  used = [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+  ours, true = (scoring.summary(side, truth, runs, 25) for side in (scores, truth))
+  assert ours['motion_ratio'] == pytest.approx(scores.values['motion_lip'][used].mean() / truth.values['motion_lip'][used].mean())
+  assert ours['laplacian_ratio'] == pytest.approx(scores.values['laplacian_lip'].mean() / truth.values['laplacian_lip'].mean())
+  assert ours['lpips_flicker'] == pytest.approx(
+      np.abs(scores.values['lpips_step'] - truth.values['lpips_step'])[used].mean())
+  assert ours['lpips_flicker'] > 0 and ours['motion_ratio'] > 1.1
+  assert {name: true[name] for name in ('motion_ratio', 'laplacian_ratio', 'lpips_flicker', 'lpips_lip', 'ssim_lip', 'seam_ratio')
+          } == {'motion_ratio': 1, 'laplacian_ratio': 1, 'lpips_flicker': 0, 'lpips_lip': 0, 'ssim_lip': 1, 'seam_ratio': 1}
+
+
 def test_a_pixel_touched_outside_the_window_is_found():
   pair = next(pairs(1))
   rgb = pair.rgb.copy()

@@ -1,4 +1,5 @@
 """A subject's geometry and constants for the model, computed from its folder."""
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -84,3 +85,11 @@ def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstan
       mask_head_only=jnp.asarray(mask_head & ~mask_face, jnp.float32),
       rgb_face_canonical=rgb_face_canonical,
       rgb_lip_mean=jnp.asarray(mean_lips(subject, train_ids)))
+
+
+def lip_points(subject: Subject) -> Callable[[np.ndarray], jax.Array]:
+  """Where a frame shows the pixels of the lip box, by the tracked depth: its pose [4, 4] → (x, y) pixels [h, w, 2] float32."""
+  meta, box = subject.meta, subject.meta.lip_box
+  rows, columns = np.mgrid[box.top:box.top + box.height, box.left:box.left + box.width].astype(np.float32)
+  grid, depth = jnp.stack([columns, rows], -1), jnp.asarray(subject.depth_canonical)
+  return jax.jit(lambda pose: mapping.observed_points(grid, depth, pose, meta.focal_px, meta.canonical_scale))

@@ -4,9 +4,12 @@ An opening is the gap between the inner lips over the height of the face, about 
 of a clip, each about its own mean: a still mouth has no correlation, and an average of mouths mumbles (amplitude below 1).
 """
 import numpy as np
+from scipy import ndimage
 
 _UPPER_LIP, _LOWER_LIP, _FOREHEAD, _CHIN = 13, 14, 10, 152
 MAX_LAG = 10  # frames
+CLOSED_SHARE_OF_RANGE, OPEN_PERCENTILE = 0.1, 90
+CLOSURE_MARGIN = 1  # frames by which a closure may be early or late
 
 
 def lip_opening(landmarks: np.ndarray) -> np.ndarray:
@@ -48,3 +51,36 @@ def agreement(opening: np.ndarray, truth: np.ndarray, runs: list[np.ndarray], fp
   return {'opening_corr': float(np.average([np.corrcoef(a, b)[0, 1] for a, b in pairs], weights=weights)),
           'opening_lag_ms': float(np.median([_lag(a, b) for a, b in pairs]) * 1000 / fps),
           'opening_amplitude': float(np.sqrt(variance[0] / variance[1]))}
+
+
+def closed_threshold(opening: np.ndarray, closed: np.ndarray) -> float:
+  """Openings below count as closed: the mean of `closed` [k], a subject's closed mouths, and a tenth of the way from there to the
+  90th percentile of all its openings [n]: about a pixel of gap in a frame of 256."""
+  at_rest = closed.mean()
+  return float(at_rest + CLOSED_SHARE_OF_RANGE * (np.percentile(opening, OPEN_PERCENTILE) - at_rest))
+
+
+def closures(opening: np.ndarray, truth: np.ndarray, runs: list[np.ndarray], threshold: float) -> dict[str, float]:
+  """How often and when the mouth shuts.
+
+  Args:
+    opening, truth: [n].
+    runs: rows of consecutive frames of a clip each.
+    threshold: `closed_threshold`.
+
+  Returns:
+    closed_share: of the frames, 0 … 1, best is the truth's. closed_ratio: that over the truth's, best is 1. closures_made: share of
+    the truth's closures (closed frames in a row) in which ours shuts too, from `CLOSURE_MARGIN` frames before to as many after,
+    higher is better. nan without frames with faces, the last two also where the truth never shuts.
+  """
+  shut, true, made = [np.zeros(0, bool)], [np.zeros(0, bool)], []
+  for rows in runs:
+    ours, theirs = (values[rows] < threshold for values in (opening, truth))
+    known = np.isfinite(opening[rows]) & np.isfinite(truth[rows])
+    near = ndimage.binary_dilation(ours, iterations=CLOSURE_MARGIN)
+    made += [near[closure].any() for closure in ndimage.find_objects(ndimage.label(theirs)[0])]
+    shut.append(ours[known])
+    true.append(theirs[known])
+  shares = [float(side.mean()) if len(side) else float('nan') for side in map(np.concatenate, (shut, true))]
+  return {'closed_share': shares[0], 'closed_ratio': shares[0] / shares[1] if shares[1] > 0 else float('nan'),
+          'closures_made': float(np.mean(made)) if made else float('nan')}

@@ -19,17 +19,18 @@ from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.mel import log_mel
-from speech2lip_jax.metrics.names import METRICS, SYNC_METRICS
+from speech2lip_jax.metrics.names import CLOSURE_METRICS, METRICS, SYNC_METRICS
 from speech2lip_jax.preprocess import audio, video
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
-from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
+from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, why_no_landmarks, why_no_weights, with_nulls
 from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.judge import FaceJudge, describe, embed_mel
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, load_syncnet
 
 OF_A_WINDOW = ('seam_levels', 'seam_ratio', 'untouched_levels')
+OF_A_SUBJECT = ('motion_lip', 'motion_ratio', *CLOSURE_METRICS)
 MOUTH_REGION = "rectangle of the true mouth's 20 landmarks, grown by a quarter of its width"
 MAX_LEFT_OUT = 2  # frames
 SAME_RATE = 0.005  # largest relative difference of two frame rates that are one
@@ -72,6 +73,7 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   rows = {name: with_nulls(summary(side.scores, truth, [np.arange(num_frames)], fps) | sync[name]) for name, side in sides.items()}
   record = rows['model'] | {
       'num_frames': num_frames, 'fps': fps, 'judge': judge_facts, 'mouth_region': MOUTH_REGION,
+      'definitions': metric_table.definitions(),
       'baselines': {'truth': rows['truth']}}
   record['reasons'] = _reasons(record, list(sides.values()), landmarker, lpips, why_no_sync)
   out.mkdir(parents=True, exist_ok=True)
@@ -180,8 +182,10 @@ def _reasons(record: dict[str, Any], sides: list[Side], landmarker: str | None, 
       return 'which window was painted is not known of two videos'
     if name in SYNC_METRICS:
       return why_no_sync or 'the videos are shorter than 2.2 s'
-    if name == 'lpips_lip' and not lpips:
-      return NO_LPIPS
+    if name in OF_A_SUBJECT:
+      return 'where the head stands, and how the closed mouth looks, is known of a trained subject, not of two videos'
+    if not lpips and (why_not := why_no_weights(name)):
+      return why_not
     if not landmarker:
       return why_no_landmarks()
     if faceless:

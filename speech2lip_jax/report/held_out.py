@@ -15,14 +15,17 @@ from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import evenly_spaced, mean_lips, runs_of, subject_mel_windows
-from speech2lip_jax.metrics.names import LANDMARK_METRICS, METRICS, SYNC_METRICS
+from speech2lip_jax.gamem.subject import lip_points
+from speech2lip_jax.metrics import opening
+from speech2lip_jax.metrics.names import CLOSURE_METRICS, LANDMARK_METRICS, METRICS, SYNC_METRICS
+from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.ridge import regressed_lips
-from speech2lip_jax.report.scoring import NO_LPIPS, Pair, Scorer, Scores, summary, why_no_landmarks, with_nulls
+from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, why_no_landmarks, why_no_weights, with_nulls
 from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
@@ -83,7 +86,8 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
   Returns:
     By name ('truth', 'model', …): `Scores`; `Judge.scores`, empty without a judge; a few of the frames [H, W, 3] uint8.
   """
-  test, frames = trained.split.test, trained.subject.frames
+  subject, test, frames = trained.subject, trained.split.test, trained.subject.frames
+  points = lip_points(subject)
   columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
   with stage('audio embeddings and baselines' if baselines else 'audio embeddings'):
     everything = candidates(trained, baselines)
@@ -100,7 +104,8 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
         if row in columns:
           strips.setdefault(shown, []).append(pictures[shown])
       bar.update()
-      yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window)
+      seen_lips = np.asarray(points(subject.observed_from_canonical[test[row]]))
+      yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window, seen_lips)
 
   with Bar(total=len(everything) * len(test), title='model', compiles=True) as bar:
     for name, predictions in everything.items():
@@ -113,6 +118,15 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
         scores[name] = scorer.run(pairs(name, predictions(), views))
       sync |= {shown: judge.scores(seen) if judge else {} for shown, seen in views.items()}
   return scores, sync, strips
+
+
+def closed_threshold(trained: Trained) -> float | None:
+  """The subject's own (`metrics.opening.closed_threshold`), of its training frames; None where it has no landmarks."""
+  subject, train = trained.subject, trained.split.train
+  own = opening.lip_opening(np.asarray(subject.landmarks))
+  if not np.isfinite(own[train]).all():
+    return None
+  return opening.closed_threshold(own[train], own[silence.closed_frames(subject, train)])
 
 
 def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, landmarker: str | None = None,
@@ -140,10 +154,12 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   if judge_facts:
     judge_facts |= trust.facts(sync['truth'], sync['model'])
   runs = runs_of(subject, test)
-  rows = {name: with_nulls(summary(each, scores['truth'], runs, schema.FPS) | sync[name])
+  threshold = closed_threshold(trained)
+  rows = {name: with_nulls(summary(each, scores['truth'], runs, schema.FPS, threshold) | sync[name])
           for name, each in sorted(scores.items(), key=lambda item: item[0] != 'truth')}
   record = rows['model'] | {
       'num_frames': len(test), 'checkpoint_step': trained.step, 'judge': judge_facts, 'mouth_region': MOUTH_REGION,
+      'definitions': metric_table.definitions(),
       'baselines': {name: row for name, row in rows.items() if name != 'model'}}
   record['reasons'] = reasons(record, landmarker, lpips, judge)
   out.mkdir(parents=True, exist_ok=True)
@@ -161,11 +177,13 @@ def reasons(record: dict, landmarker: str | None, lpips: str | None, judge: str 
     if name in SYNC_METRICS:
       return ('no held-out run of the clips is long enough (2.2 s)' if judge else
               'no judge: give --judge, a folder of speech2lip expert or of convert --kind syncnet')
-    if name in LANDMARK_METRICS:
+    if name in CLOSURE_METRICS and landmarker and record['opening_corr'] is not None:
+      return "the subject has no landmarks to tell its closed mouth by, or the true mouth never shuts"
+    if name in (*LANDMARK_METRICS, *CLOSURE_METRICS):
       return ('no run of a second in which a face is found and the mouth moves' if landmarker else
               why_no_landmarks())
-    if name == 'lpips_lip' and not lpips:
-      return NO_LPIPS
+    if not lpips and (why_not := why_no_weights(name)):
+      return why_not
     return 'no frame shows the mouth region, or frames are smaller than 64 pixels'
   return {name: why(name) for name in METRICS if record[name] is None}
 

@@ -16,14 +16,17 @@ import jax
 import numpy as np
 
 from speech2lip_jax.data import schema
-from speech2lip_jax.metrics import cpbd, image, mouth_points, opening, seam
-from speech2lip_jax.metrics.names import FRAME_METRICS, LANDMARK_METRICS, METRICS
+from speech2lip_jax.metrics import cpbd, detail, image, mouth_points, opening, seam
+from speech2lip_jax.metrics.names import CLOSURE_METRICS, FRAME_METRICS, LANDMARK_METRICS, METRICS, PERCEPTUAL, STEP_METRICS
 from speech2lip_jax.models.lpips import MIN_SIZE, Lpips, load_lpips
 from speech2lip_jax.preprocess import landmarks
 
 MOUTH_MARGIN = 0.25  # of the mouth's width, by which its landmarks' rectangle is grown where no lip box is known
 MAX_WAITING = 6  # frames
-NO_LPIPS = 'no weights: give --lpips, a file of speech2lip convert --kind lpips'
+NO_WEIGHTS = {'lpips': 'no weights: give --lpips, a file of speech2lip convert --kind lpips'}  # of the networks of PERCEPTUAL
+OF_A_STEP = ('motion_lip', *STEP_METRICS)  # of a frame and the one before
+OF_TRUTH = {'ssim_img': 1.0, 'ssim_lip': 1.0, 'seam_levels': 0.0, 'seam_ratio': 1.0, 'seam_lip_ratio': 1.0, 'untouched_levels': 0.0,
+            **{f'{network}_lip': 0.0 for network in PERCEPTUAL}}  # what a true frame scores against itself
 
 
 def why_no_landmarks() -> str:
@@ -33,16 +36,24 @@ def why_no_landmarks() -> str:
   return f'no landmark model: give --landmarker FILE or ${landmarks.MODEL_VARIABLE}; speech2lip preprocess downloads it'
 
 
+def why_no_weights(metric: str) -> str | None:
+  """What the network of a metric needs; None of a metric without one."""
+  return next((reason for network, reason in NO_WEIGHTS.items() if metric.startswith(f'{network}_')), None)
+
+
 class Pair(NamedTuple):
   """A frame and what it should be, [H, W, 3] uint8 RGB each.
 
   mask_mouth: [H, W] bool, the mouth region; None lets the true frame's landmarks tell it (`mouth_rectangle`).
   window: (top, left, height, width) pixels, the only part that was painted; None where that is not known.
+  lip_points: [h, w, 2] float32 (x, y) pixels of the frame, where it shows the canonical lips: in them the head stands still, and
+  what moves is the mouth; None where that is not known.
   """
   rgb: np.ndarray
   true: np.ndarray
   mask_mouth: np.ndarray | None = None
   window: tuple[int, int, int, int] | None = None
+  lip_points: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +99,19 @@ def _lpips_of(path: str) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
   return jax.jit(lambda rgb_0, rgb_1: Lpips().apply(variables, rgb_0[None] / 255.0, rgb_1[None] / 255.0)[0][0])
 
 
+class _Seen(NamedTuple):
+  """A frame's pictures, ours (and the true one, where it is scored too), and the canonical lips in each where that is known."""
+  pictures: list[np.ndarray]
+  lips: list[np.ndarray]
+
+
 class Scorer:
   """A context manager. Without `landmarker` (MediaPipe's model) or `lpips` (FILE.npz of convert) their metrics are nan."""
 
   def __init__(self, landmarker: str | None, lpips: str | None):
     self._detector = landmarks.Detector(landmarker) if landmarker else None
-    self._lpips = _lpips_of(lpips) if lpips else None
+    self._distances = {'lpips': _lpips_of(lpips)} if lpips else {}
+    self._before: _Seen | None = None
     self._detecting, self._measuring = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
 
   def __enter__(self) -> 'Scorer':
@@ -116,6 +134,7 @@ class Scorer:
 
   def _run(self, pairs, keep, with_truth):
     waiting, rows, true_rows, seen = collections.deque(), [], [], []
+    self._before = None
 
     def take():
       faces, measured = waiting.popleft()
@@ -150,6 +169,7 @@ class Scorer:
       mask = mouth_rectangle(faces.result()[1], pair.true.shape[:2])
     values, true_values = dict.fromkeys(FRAME_METRICS, np.nan), dict.fromkeys(FRAME_METRICS, np.nan)
     mask = mask if mask is not None and mask.any() else None
+    crop = None
     values['psnr_img'] = image.psnr(pair.rgb, pair.true)
     values['ssim_img'], values['ssim_lip'] = image.ssim(pair.rgb, pair.true, mask)
     if mask is not None:
@@ -158,17 +178,40 @@ class Scorer:
       crop = image.blocks_around(mask, cpbd.BLOCK)
       sharpness = lambda rgb: cpbd.cpbd(cv2.cvtColor(np.ascontiguousarray(rgb[crop]), cv2.COLOR_RGB2GRAY))
       values['cpbd_lip'] = sharpness(pair.rgb)
+      values['laplacian_lip'] = detail.laplacian_levels(pair.rgb, mask)
       if with_truth:
-        true_values['cpbd_lip'] = sharpness(pair.true)
-      if self._lpips and min(pair.rgb[crop].shape[:2]) >= MIN_SIZE:
-        values['lpips_lip'] = float(self._lpips(pair.rgb[crop], pair.true[crop]))
+        true_values |= {'cpbd_lip': sharpness(pair.true), 'laplacian_lip': detail.laplacian_levels(pair.true, mask)}
+      if min(pair.rgb[crop].shape[:2]) >= MIN_SIZE:
+        for network, distance in self._distances.items():
+          values[f'{network}_lip'] = float(distance(pair.rgb[crop], pair.true[crop]))
     if pair.window is not None:
       top, left, height, width = pair.window
       inside = np.zeros(pair.rgb.shape[:2], bool)
       inside[top:top + height, left:left + width] = True
       values['seam_levels'], values['seam_ratio'] = seam.seam(pair.rgb, pair.true, inside)
       values['untouched_levels'] = seam.largest_change(pair.rgb, pair.true, ~inside)
+    if with_truth:
+      true_values |= {name: value for name, value in OF_TRUTH.items() if np.isfinite(values[name])}
+    self._measure_step(pair, crop, [values, true_values] if with_truth else [values])
     return pair._replace(mask_mouth=mask), values, true_values
+
+  def _measure_step(self, pair: Pair, crop: tuple[slice, slice] | None, sides: list[dict[str, float]]) -> None:
+    """Fills in what tells a frame from the one before, for ours, and for the truth where `sides` holds its values too."""
+    pictures = [pair.rgb, pair.true][:len(sides)]
+    lips = [] if pair.lip_points is None else [read_lips(picture, pair.lip_points) for picture in pictures]
+    before, self._before = self._before, _Seen(pictures, lips)
+    if not before:
+      return
+    for values, ours, theirs in zip(sides, lips, before.lips, strict=False):
+      values['motion_lip'] = detail.change_levels(ours, theirs)
+    if crop and min(pair.rgb[crop].shape[:2]) >= MIN_SIZE:
+      for values, ours, theirs in zip(sides, pictures, before.pictures, strict=True):
+        values |= {f'{network}_step': float(distance(ours[crop], theirs[crop])) for network, distance in self._distances.items()}
+
+
+def read_lips(rgb: np.ndarray, lip_points: np.ndarray) -> np.ndarray:
+  """The canonical lips in a frame [H, W, 3] uint8 by where it shows them: [h, w, 3] uint8, bicubic."""
+  return cv2.remap(rgb, lip_points[..., 0], lip_points[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _largest_face(detector: landmarks.Detector, frame: np.ndarray) -> np.ndarray:
@@ -185,19 +228,31 @@ def with_nulls(metrics: dict[str, float]) -> dict[str, float | None]:
   return {name: None if np.isnan(metrics.get(name, np.nan)) else metrics[name] for name in METRICS}
 
 
-def summary(scores: Scores, truth: Scores, runs: list[np.ndarray], fps: float) -> dict[str, float]:
-  """`FRAME_METRICS` (means over the frames that have them; untouched_levels is the largest) and `LANDMARK_METRICS`; nan where none.
+def summary(scores: Scores, truth: Scores, runs: list[np.ndarray], fps: float, closed_threshold: float | None = None
+            ) -> dict[str, float]:
+  """All `METRICS` but those of sync; nan where there is none.
 
-  runs: rows of consecutive frames of a clip each. fps: frames a second.
+  Metrics of a frame are means over the frames that have them (untouched_levels is the largest), those of a frame and the one before
+  over the frames that follow another one in a run.
+
+  Args:
+    runs: rows of consecutive frames of a clip each. fps: frames a second.
+    closed_threshold: openings below are closed; None where that is not known.
   """
+  ours, true = ({name: detail.after_another(values, runs) if name in OF_A_STEP else values for name, values in side.values.items()}
+                for side in (scores, truth))
   result = {}
-  for name, values in scores.values.items():
+  for name, values in ours.items():
     known = values[np.isfinite(values)]
     pool = np.max if name == 'untouched_levels' else np.mean
     result[name] = float(pool(known)) if len(known) else float('nan')
+  result |= {f'{name}_ratio': detail.ratio_of_means(ours[f'{name}_lip'], true[f'{name}_lip']) for name in ('laplacian', 'motion')}
+  result |= {f'{network}_flicker': detail.flicker(ours[f'{network}_step'], true[f'{network}_step']) for network in PERCEPTUAL}
   if scores.landmarks is None or truth.landmarks is None:
-    return result | dict.fromkeys(LANDMARK_METRICS, float('nan'))
+    return result | dict.fromkeys((*LANDMARK_METRICS, *CLOSURE_METRICS), float('nan'))
   jitter, true_jitter = (mouth_points.jitter(side.points(), runs) for side in (scores, truth))
-  return result | opening.agreement(scores.opening(), truth.opening(), runs, fps) | {
+  shut = (dict.fromkeys(CLOSURE_METRICS, float('nan')) if closed_threshold is None else
+          opening.closures(scores.opening(), truth.opening(), runs, closed_threshold))
+  return result | shut | opening.agreement(scores.opening(), truth.opening(), runs, fps) | {
       'lmd_px': mouth_points.lmd(scores.points(), truth.points()), 'jitter_px': jitter,
       'jitter_ratio': jitter / true_jitter if true_jitter else float('nan')}

@@ -41,11 +41,24 @@ COLUMNS = {
                         'there'),
     'cpbd_lip': Column(PICTURE, 'CPBD mouth', '', 'z.3f', None, 'sharpness of the same blocks without a reference, 0 … 1: as the '
                        'true frames have it is best'),
+    'laplacian_ratio': Column(PICTURE, 'Laplacian', '× true', 'z.2f', 'one', 'detail of the mouth region: mean size of the '
+                              "Laplacian of its grey values over the true frames' (a ratio of means; the camera's grain is "
+                              'detail too)'),
     'lmd_px': Column(PICTURE, 'LMD', 'px', 'z.2f', 'low', "distance of the mouth's 20 landmarks from the true ones, each set less "
                      'its mean'),
     'opening_corr': Column(MOTION, 'opening', 'corr.', 'z.3f', 'high', 'correlation of the lip opening with the true one'),
     'opening_lag_ms': Column(MOTION, 'lag', 'ms', 'z.0f', 'zero', 'how late the mouth opens'),
     'opening_amplitude': Column(MOTION, 'amplitude', '', 'z.2f', 'one', 'how far it opens, of the truth'),
+    'motion_ratio': Column(MOTION, 'motion', '× true', 'z.2f', 'one', 'mean absolute change of the lips between neighbouring '
+                           "frames, in canonical space, where the head stands still, over the true frames' (a ratio of means)"),
+    'lpips_flicker': Column(MOTION, 'flicker', 'LPIPS', 'z.4f', 'low', 'tLP (Chu et al., ACM TOG 2020): how much the LPIPS of '
+                            "neighbouring frames differs from the true ones', in 64×64 blocks about the mouth"),
+    'closed_share': Column(MOTION, 'closed', 'share', 'z.3f', None, 'of the frames, by landmarks: the gap of the lips is below '
+                           "the subject's own threshold, a tenth of the way from its closed mouth to its 90th percentile; as the "
+                           'true frames have it is best'),
+    'closed_ratio': Column(MOTION, 'closed', '× true', 'z.2f', 'one', 'that share over the true one'),
+    'closures_made': Column(MOTION, 'closures', 'share', 'z.2f', 'high', 'share of the true closures in which ours shuts too, a '
+                            'frame early or late at most'),
     'sync_conf': Column(MOTION, 'Sync conf.', '', 'z.3f', 'high', 'LSE-C (the field’s sync confidence) by the judge: median '
                         'distance over ±15 frames less the least'),
     'sync_dist': Column(MOTION, 'Sync dist.', '', 'z.3f', 'low', 'LSE-D (the field’s sync distance) by the judge: the least '
@@ -111,3 +124,8 @@ def not_measured(reasons: dict[str, str]) -> str:
   for name, reason in reasons.items():
     metrics.setdefault(reason, []).append(name)
   return ''.join(f'not measured: {", ".join(names)}: {reason}\n' for reason, names in metrics.items())
+
+
+def definitions() -> dict[str, dict[str, str | None]]:
+  """For metrics.json: of each metric that the report shows its unit, which values are better, and what it is."""
+  return {name: {'unit': column.unit, 'best': column.best, 'meaning': column.meaning} for name, column in COLUMNS.items()}

@@ -19,7 +19,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import dataset, schema
 from speech2lip_jax.data.dataset import Subject
 from speech2lip_jax.data.mel import mel_crop
-from speech2lip_jax.gamem import mapping
+from speech2lip_jax.gamem.subject import lip_points
 from speech2lip_jax.metrics import sync
 from speech2lip_jax.metrics.names import SYNC_METRICS
 from speech2lip_jax.models.syncnet import SyncNet
@@ -48,11 +48,7 @@ class LipJudge:
 
   def __init__(self, expert: sync_expert.Expert, subject: Subject, frame_ids: np.ndarray):
     self._expert, self._subject, self._ids = expert, subject, frame_ids
-    meta, box, poses = subject.meta, subject.meta.lip_box, subject.observed_from_canonical[frame_ids]
-    rows, columns = np.mgrid[box.top:box.top + box.height, box.left:box.left + box.width].astype(np.float32)
-    grid = jnp.stack([columns, rows], -1)
-    depth = jnp.asarray(subject.depth_canonical)
-    points = jax.jit(lambda pose: mapping.observed_points(grid, depth, pose, meta.focal_px, meta.canonical_scale))
+    meta, poses, points = subject.meta, subject.observed_from_canonical[frame_ids], lip_points(subject)
     extents = [(places.min((0, 1)), places.max((0, 1))) for places in (np.asarray(points(pose)) for pose in poses)]
     low, high = np.moveaxis(np.array(extents), 1, 0)
     # A crop that holds every frame's lips, with room for the spline's prefilter to forget the crop's border.
