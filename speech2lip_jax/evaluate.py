@@ -3,10 +3,11 @@
     speech2lip evaluate --workdir runs/anna --out runs/anna/eval
     speech2lip evaluate --video ours.mp4 --against true.mp4 --out compared
 
-Writes metrics.json, table.md, strips.png (true, ours, baselines) and report.html. The mouth region of a frame is the set of its
-pixels whose C2O falls in the lip box; every picture metric is the mean over frames of the frame's value. With --judge, a sync
-expert that nothing was trained against scores the lips of the finished frames; with MediaPipe's landmark model at hand, the
-mouth's landmarks are compared with the true ones. What cannot be had is null in metrics.json, with the reason.
+Writes metrics.json, table.md, strips.png (mouths enlarged: true, ours, difference, baselines) and report.html, in which true frames
+and ours also play side by side. The mouth region of a frame is the set of its pixels whose C2O falls in the lip box; picture
+metrics are means over frames, ratios to the true frames are of such means. With --judge, a sync expert that nothing was trained
+against scores the lips of the finished frames; with MediaPipe's landmark model at hand, the mouth's landmarks are compared with
+the true ones. What cannot be had is null in metrics.json, with the reason.
 
 Two videos must agree in frame rate and size; the mouth region is then the rectangle of the true mouth's landmarks.
 """

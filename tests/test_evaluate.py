@@ -2,6 +2,7 @@
 import base64
 import html.parser
 import importlib.util
+import io
 import json
 import os
 import re
@@ -23,10 +24,11 @@ from speech2lip_jax.common.figures import svg
 from speech2lip_jax.metrics import cpbd, image, seam
 from speech2lip_jax.metrics import names as names_of_metrics
 from speech2lip_jax.preprocess import landmarks
-from speech2lip_jax.report import compare_videos, plots, scoring
+from speech2lip_jax.report import compare_videos, pictures, plots, scoring
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album
+from speech2lip_jax.report.side_by_side import SideBySide
 from speech2lip_jax.report.verdict import verdict
 from speech2lip_jax.sync import judge as sync_judge
 from tests import shared
@@ -138,7 +140,7 @@ class Page(html.parser.HTMLParser):
   def handle_starttag(self, tag, attrs):
     attrs = dict(attrs)
     self.references += [attrs[name] for name in ('src', 'href') if name in attrs]
-    if tag == 'img':
+    if tag in ('img', 'video'):
       self.images.append(attrs['src'])
     if tag not in self.VOID:
       self.open.append(tag)
@@ -151,18 +153,23 @@ class Page(html.parser.HTMLParser):
 def page(tmp_path_factory):
   """A report with every part, and its text."""
   album = Album(np.array([1, 5, 9]))
-  with scoring.Scorer(None, None) as scorer:
-    scores, _ = scorer.run_with_truth(pairs(), album.keep)
+  with scoring.Scorer(None, None) as scorer, SideBySide(('true frames', 'ours'), 25.0, np.zeros(7680, np.int16)) as film:
+    scores, _ = scorer.run_with_truth(pairs(), lambda *shot: (album.keep(*shot), film.keep(*shot)))
+    scorer.run(pairs(seed=1), album.keep_other('nearest_8_mean'))
+    scorer.run(pairs(seed=2), album.keep_other('ridge'))
+    shown = film.mp4()
   row = dict.fromkeys(names_of_metrics.METRICS)
   rows = {'truth': row | {'opening_corr': 1.0, 'sync_conf0': 0.6},
           'model': row | {'psnr_lip': 31.2, 'opening_corr': 0.95, 'opening_lag_ms': 61.0, 'opening_amplitude': 0.9,
-                          'sync_conf0': 0.59, 'seam_ratio': 1.0, 'untouched_levels': 0.0},
+                          'laplacian_ratio': 0.93, 'motion_ratio': 0.8, 'sync_conf0': 0.59,
+                          'seam_ratio': 1.0, 'untouched_levels': 0.0},
           'mean_lips': row | {'psnr_lip': 29.0}, 'oracle': row | {'psnr_lip': 51.0}}
   times = np.arange(60)
   page = report_page.Report(
       title='toy <subject>', subtitle='60 frames', names=metric_table.NAMES,
       record={'num_frames': 60, 'reasons': {'lpips_lip': 'no weights'}, 'judge': {'name': 'xj', 'kind': 'own'}}, rows=rows,
-      album=album, frame_of_row=lambda row: (100 + row, 'clip<3>'), histograms={'psnr_lip': {'model': scores.values['psnr_lip']}},
+      album=album, film=shown, frame_of_row=lambda row: (100 + row, 'clip<3>'),
+      histograms={'psnr_lip': {'model': scores.values['psnr_lip']}},
       openings={'truth': 0.05 + 0.04 * np.sin(times / 3), 'model': 0.05 + 0.03 * np.sin(times / 3)},
       sound=np.sin(np.arange(60 * 640) / 9).astype(np.float32), fps=25.0, clip_starts=[(0, 'a'), (30, 'b')],
       log=[{'step': i, 'loss/lip': 1 / (1 + i), 'metric/psnr_lip_val': 20.0 + i} for i in range(9)],
@@ -179,11 +186,15 @@ def test_the_report_is_one_small_file_that_asks_for_nothing_else(page):
   assert not parsed.open and 'http' not in words and 'nan' not in words and 'script' not in words
   assert parsed.references == parsed.images
   photographs, drawings = [], []
+  film, = (source for source in parsed.images if source.startswith('data:video/mp4'))
+  parsed.images.remove(film)
+  with av.open(io.BytesIO(base64.b64decode(film.split(',')[1]))) as container:
+    assert container.streams.video[0].codec_context.name == 'h264' and sum(1 for _ in container.decode(video=0)) == 12
   for source in parsed.images:
     kind, data = re.fullmatch(r'data:image/(jpeg|svg\+xml);base64,(.*)', source).groups()
     (photographs if kind == 'jpeg' else drawings).append(base64.b64decode(data))
   assert all(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None for data in photographs)
-  assert len(photographs) == 2 + 2 + 1  # strips, worst frames, contact sheet
+  assert len(photographs) == 2 + 1 + 1  # mouths and whole frames, worst frames, contact sheet
   for data in drawings:
     hrefs = [value for element in xml.etree.ElementTree.fromstring(data).iter() for name, value in element.items()
              if name.endswith('href')]
@@ -200,8 +211,67 @@ def test_the_report_says_what_was_found(page):
   lines = {line.title: line for line in verdict(given.rows, given.record)}
   assert lines['Mouth 31.20 dB'].grade == 'good' and '+2.2 dB' in lines['Mouth 31.20 dB'].text
   assert lines['Opening 0.95'].grade == 'fair' and '61 ms late' in lines['Opening 0.95'].text
+  assert lines['Detail 0.93 × true'].grade == 'fair' and 'move 0.80 ×' in lines['Detail 0.93 × true'].text
   assert 'xj' in lines['Sync 98 % of true'].text
   assert lines['Seam 1.000 × true'].grade == 'good' and 'No pixel outside' in lines['Seam 1.000 × true'].text
+
+
+def test_mouths_are_shown_four_times_enlarged_in_named_rows():
+  album = Album(np.array([1, 5, 9]))
+  with scoring.Scorer(None, None) as scorer:
+    scorer.run(pairs(), album.keep)
+    scorer.run(pairs(seed=1), album.keep_other('ridge'))
+  assert [len(shots) for shots in (album.chosen, album.others['ridge'])] == [3, 3]
+  sheet, = pictures.mouth_sheets(album.chosen, ['one', 'two', 'three'], album.others, metric_table.NAMES)
+  top, left, side = pictures.mouth_square(album.chosen[0].pair)
+  assert side < 128 and top <= 60 and top + side >= 80 and left <= 45 and left + side >= 80, 'the mouth is in it'
+  size, line, across = 4 * side, pictures.LINE, 4 * side + pictures.GAP
+  assert sheet.shape == (line + 4 * (line + size), 3 * across - pictures.GAP, 3)
+  tiles = [[sheet[2 * line + y * (line + size):][:size, x * across:][:, :size] for x in range(3)] for y in range(4)]
+  enlarge = lambda rgb: cv2.resize(rgb[top:top + side, left:left + side], (size, size), interpolation=cv2.INTER_CUBIC)
+  for x, shot in enumerate(album.chosen):
+    shown = enlarge(shot.pair.true), enlarge(shot.pair.rgb)
+    for y, expected in enumerate((*shown, pictures.difference(*shown), enlarge(album.others['ridge'][x]))):
+      np.testing.assert_array_equal(tiles[y][x], expected)
+  words = [sheet[y:y + line] for y in (0, *(line + y * (line + size) for y in range(4)))]
+  assert all((band < 128).any() for band in words), 'columns and rows are named'
+  assert pictures.mouth_sheets([], [], {}, metric_table.NAMES) == []
+
+
+def test_as_many_mouths_stand_in_a_row_as_fit_the_page():
+  mask = np.zeros((1080, 1920), bool)
+  mask[500:700, 800:1100] = True
+  frame = np.zeros((1080, 1920, 3), np.uint8)
+  shots = [pictures.Shot(i, 30.0, scoring.Pair(frame, frame, mask)) for i in range(5)]
+  sheets = pictures.mouth_sheets(shots, list('abcde'), {}, metric_table.NAMES)
+  assert [sheet.shape[1] for sheet in sheets] == [964, 964, 480] and sheets[0].shape[1] <= pictures.PAGE_WIDTH
+  assert pictures.stacked(sheets).shape == (3 * (sheets[0].shape[0] + pictures.GAP), 964, 3)
+
+
+def test_the_film_shows_true_and_ours_with_their_sound_and_stays_small():
+  sound = np.round(9000 * np.sin(np.arange(16000 * 30) / 9)).astype(np.int16)
+  rng = np.random.default_rng(0)
+  true, ours = np.full((128, 160, 3), 200, np.uint8), np.full((128, 160, 3), 60, np.uint8)
+  with SideBySide(('true', 'ours'), 25.0, sound[:16000]) as film:
+    for row in range(25):
+      film.keep(row, scoring.Pair(ours, true), {})
+    data = film.mp4()
+  with av.open(io.BytesIO(data)) as container:
+    frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
+    assert container.streams.audio[0].duration * container.streams.audio[0].time_base == pytest.approx(1, abs=0.1)
+  assert len(frames) == 25 and frames[0].shape == (24 + 128 + 160, 320, 3)
+  np.testing.assert_allclose(frames[9][24:, :156], 200, atol=4)
+  np.testing.assert_allclose(frames[9][24:, 164:], 60, atol=4)
+  noise = rng.integers(0, 256, (7, 64, 64, 3), np.uint8)
+  with SideBySide(('true', 'ours'), 25.0, sound) as film:
+    for row in range(600):
+      film.keep(row, scoring.Pair(noise[row % 7], noise[row % 5]), {})
+    data = film.mp4()
+  assert len(data) < 1.5e6, 'what no encoder can compress'
+  with av.open(io.BytesIO(data)) as container:
+    assert sum(1 for _ in container.decode(video=0)) == 500, 'the first 20 s'
+  with SideBySide(('true', 'ours'), 25.0, None) as film:
+    assert film.mp4() == b''
 
 
 def test_the_same_plot_is_the_same_file():

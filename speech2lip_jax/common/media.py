@@ -2,6 +2,7 @@
 import os
 import pathlib
 from collections.abc import Iterator
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -155,14 +156,18 @@ class Mp4Writer:
   Use as a context manager. The sound is laid under the frames as they come, so that the file can be played while read.
   """
 
-  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int, sound: np.ndarray, rate: int,
-               quality: int = 17):
-    """sound: [channels, n] int16 at `rate`. quality: H.264's constant rate factor, lower is better."""
+  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray,
+               rate: int, quality: int = 17, max_bits: int | None = None):
+    """sound: [channels, n] int16 at `rate`. quality: H.264's constant rate factor, lower is better. max_bits: of the pictures,
+    a second; where they need more they lose quality."""
     self._path = pathlib.Path(path)
     self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._container = av.open(str(self._temporary), 'w', format='mp4', options={'movflags': 'faststart'})
-    self._video = self._container.add_stream('libx264', rate=fps, options={'crf': str(quality), 'preset': 'veryfast'})
+    options = {'crf': str(quality), 'preset': 'veryfast'}
+    if max_bits:
+      options |= {'maxrate': str(max_bits), 'bufsize': str(max_bits)}
+    self._video = self._container.add_stream('libx264', rate=fps, options=options)
     self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
     self._layout = 'mono' if len(sound) == 1 else 'stereo'
     self._audio = self._container.add_stream('aac', rate=rate, layout=self._layout)

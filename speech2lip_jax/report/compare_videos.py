@@ -25,6 +25,7 @@ from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, why_no_landmarks, why_no_weights, with_nulls
+from speech2lip_jax.report.side_by_side import SideBySide
 from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.judge import FaceJudge, describe, embed_mel
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, load_syncnet
@@ -61,10 +62,21 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   expert = _open_judge(judge) if judge else None
   num_frames = round(min(info.duration_s * info.fps for info in (our_info, true_info)))
   album = Album(chosen_rows(num_frames))
-  with Scorer(landmarker, lpips) as scorer, Bar(total=num_frames, compiles=True) as bar:
-    ours, truth = scorer.run_with_truth(frame_pairs(our_info, true_info, bar), album.keep)
-  fps, num_frames = true_info.fps, len(ours.values['psnr_img'])
-  sides = {'truth': Side(true_info, truth, _sound(true_info)), 'model': Side(our_info, ours, _sound(our_info))}
+  fps, names = true_info.fps, {'truth': pathlib.Path(against).name, 'model': pathlib.Path(path).name}
+  sounds = [_sound(info) for info in (our_info, true_info)]
+  heard = next((sound for sound in sounds if sound is not None), None)
+  samples = None if heard is None else np.round(heard * 32767).astype(np.int16)
+  with (Scorer(landmarker, lpips) as scorer, Bar(total=num_frames, compiles=True) as bar,
+        SideBySide((names['truth'], names['model']), fps, samples) as film):
+
+    def keep(row: int, pair: Pair, values: dict[str, float]) -> None:
+      album.keep(row, pair, values)
+      film.keep(row, pair, values)
+
+    ours, truth = scorer.run_with_truth(frame_pairs(our_info, true_info, bar), keep)
+    shown = film.mp4()
+  num_frames = len(ours.values['psnr_img'])
+  sides = {'truth': Side(true_info, truth, sounds[1]), 'model': Side(our_info, ours, sounds[0])}
   why_no_sync = _why_no_sync(list(sides.values()), expert, fps)
   sync = {name: judge_sync(expert, side) if expert and not why_no_sync else {} for name, side in sides.items()}
   judge_facts = describe(judge) if judge else None
@@ -79,11 +91,10 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
   out.mkdir(parents=True, exist_ok=True)
   write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
   write_text(out / 'table.md', metric_table.markdown(rows))
-  heard = next((side.sound for side in (sides['model'], sides['truth']) if side.sound is not None), None)
   page = report_page.Report(
       title=f'{pathlib.Path(path).name} against {pathlib.Path(against).name}',
       subtitle=f'{num_frames} frames at {fps:.4g} a second, {true_info.width}×{true_info.height} px; mouth region: {MOUTH_REGION}',
-      names={'truth': pathlib.Path(against).name, 'model': pathlib.Path(path).name}, record=record, rows=rows, album=album,
+      names=names, record=record, rows=rows, album=album, film=shown,
       frame_of_row=lambda row: (row, ''),
       histograms={name: {'model': ours.values[name], 'truth': truth.values[name]}
                   for name in report_page.HISTOGRAMS},

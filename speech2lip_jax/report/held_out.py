@@ -1,7 +1,7 @@
 """Held-out frames against the truth and against what is possible without a model.
 
-The mouth region of a frame is the set of its pixels whose C2O falls in the lip box; every picture metric is the mean over frames
-of the frame's value.
+The mouth region of a frame is the set of its pixels whose C2O falls in the lip box; picture metrics are means over frames, ratios
+to the true frames are of such means.
 """
 import json
 import os
@@ -14,7 +14,7 @@ import numpy as np
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
-from speech2lip_jax.data.dataset import evenly_spaced, mean_lips, runs_of, subject_mel_windows
+from speech2lip_jax.data.dataset import mean_lips, runs_of, subject_mel_windows
 from speech2lip_jax.gamem.subject import lip_points
 from speech2lip_jax.metrics import opening
 from speech2lip_jax.metrics.names import CLOSURE_METRICS, LANDMARK_METRICS, METRICS, SYNC_METRICS
@@ -23,9 +23,10 @@ from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
 from speech2lip_jax.report import page as report_page
 from speech2lip_jax.report import table as metric_table
-from speech2lip_jax.report.pictures import Album, chosen_rows
+from speech2lip_jax.report.pictures import Album, chosen_rows, stacked
 from speech2lip_jax.report.ridge import regressed_lips
 from speech2lip_jax.report.scoring import Pair, Scorer, Scores, summary, why_no_landmarks, why_no_weights, with_nulls
+from speech2lip_jax.report.side_by_side import SideBySide
 from speech2lip_jax.sync import trust
 from speech2lip_jax.sync.expert import listed_folders
 from speech2lip_jax.sync.judge import Judge, judge_of_subject
@@ -33,7 +34,6 @@ from speech2lip_jax.workdir.summary import read_log
 
 MOUTH_REGION = 'pixels whose place in canonical space falls in the lip box'
 NUM_NEAREST = 8
-NUM_STRIP_FRAMES = 8
 
 
 def nearest_windows(queries: np.ndarray, references: np.ndarray, count: int, chunk: int = 256) -> np.ndarray:
@@ -79,21 +79,23 @@ def candidates(trained: Trained, baselines: bool) -> dict[str, Callable[[], Iter
   } | {name: from_lips(paint) for name, paint in regressed_lips(subject, split, steps).items()}
 
 
-def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, album: Album, baselines: bool
-                     ) -> tuple[dict[str, Scores], dict[str, dict[str, float]], dict[str, list[np.ndarray]]]:
+def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, album: Album, film: SideBySide,
+                     baselines: bool) -> tuple[dict[str, Scores], dict[str, dict[str, float]]]:
   """Renders and scores the test split: the truth and the model in one pass, then the oracle and the baselines.
 
   Returns:
-    By name ('truth', 'model', …): `Scores`; `Judge.scores`, empty without a judge; a few of the frames [H, W, 3] uint8.
+    By name ('truth', 'model', …): `Scores`; `Judge.scores`, empty without a judge.
   """
   subject, test, frames = trained.subject, trained.split.test, trained.subject.frames
   points = lip_points(subject)
-  columns = set(evenly_spaced(np.arange(len(test)), NUM_STRIP_FRAMES).tolist())
   with stage('audio embeddings and baselines' if baselines else 'audio embeddings'):
     everything = candidates(trained, baselines)
   scores: dict[str, Scores] = {}
   sync: dict[str, dict[str, float]] = {}
-  strips: dict[str, list[np.ndarray]] = {}
+
+  def keep(row: int, pair: Pair, values: dict[str, float]) -> None:
+    album.keep(row, pair, values)
+    film.keep(row, pair, values)
 
   def pairs(name: str, predictions: Iterator[Prediction], views: dict[str, list[np.ndarray]]) -> Iterator[Pair]:
     for row, prediction in enumerate(predictions):
@@ -101,8 +103,6 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
       for shown in views:
         if judge:
           views[shown].append(judge.view(row, pictures[shown]))
-        if row in columns:
-          strips.setdefault(shown, []).append(pictures[shown])
       bar.update()
       seen_lips = np.asarray(points(subject.observed_from_canonical[test[row]]))
       yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window, seen_lips)
@@ -113,11 +113,11 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
       bar.compiling()
       views: dict[str, list[np.ndarray]] = {'truth': [], name: []} if name == 'model' else {name: []}
       if name == 'model':
-        scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), album.keep)
+        scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), keep)
       else:
-        scores[name] = scorer.run(pairs(name, predictions(), views))
+        scores[name] = scorer.run(pairs(name, predictions(), views), album.keep_other(name))
       sync |= {shown: judge.scores(seen) if judge else {} for shown, seen in views.items()}
-  return scores, sync, strips
+  return scores, sync
 
 
 def closed_threshold(trained: Trained) -> float | None:
@@ -149,8 +149,10 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
     against += pathlib.Path(workdir).glob('expert*/') if workdir else []
     judging, judge_facts = judge_of_subject(judge, subject, test, against)
   album = Album(chosen_rows(len(test)))
-  with Scorer(landmarker, lpips) as scorer:
-    scores, sync, strips = score_everything(trained, judging, scorer, album, baselines)
+  names = (metric_table.NAMES['truth'], metric_table.NAMES['model'])
+  with Scorer(landmarker, lpips) as scorer, SideBySide(names, schema.FPS, subject.sound[test].reshape(-1)) as film:
+    scores, sync = score_everything(trained, judging, scorer, album, film, baselines)
+    shown = film.mp4()
   if judge_facts:
     judge_facts |= trust.facts(sync['truth'], sync['model'])
   runs = runs_of(subject, test)
@@ -165,9 +167,9 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   out.mkdir(parents=True, exist_ok=True)
   write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
   write_text(out / 'table.md', metric_table.markdown(rows))
-  strip = np.vstack([np.hstack(images) for images in strips.values()])
-  cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))
-  report_page.write_report(out / 'report.html', _report(trained, record, rows, scores, album, workdir))
+  report = _report(trained, record, rows, scores, album, shown, workdir)
+  cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(stacked(report_page.strips(report, list(album.others))), cv2.COLOR_RGB2BGR))
+  report_page.write_report(out / 'report.html', report)
   return record
 
 
@@ -188,7 +190,7 @@ def reasons(record: dict, landmarker: str | None, lpips: str | None, judge: str 
   return {name: why(name) for name in METRICS if record[name] is None}
 
 
-def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dict[str, Scores], album: Album,
+def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dict[str, Scores], album: Album, film: bytes,
             workdir: str | os.PathLike | None) -> report_page.Report:
   subject, test = trained.subject, trained.split.test
   clip_ids = subject.clip_of_frames(test)
@@ -200,7 +202,7 @@ def _report(trained: Trained, record: dict, rows: metric_table.Rows, scores: dic
       title=f'speech2lip: {subject.folder.resolve().name}',
       subtitle=f'{len(test)} held-out frames ({len(test) / schema.FPS:.0f} s) at {subject.meta.width}×{subject.meta.height} px, '
                f'checkpoint of step {trained.step}' + (f', {pathlib.Path(workdir).resolve().name}' if workdir else ''),
-      names=metric_table.NAMES, record=record, rows=rows, album=album,
+      names=metric_table.NAMES, record=record, rows=rows, album=album, film=film,
       frame_of_row=lambda row: (int(test[row]), subject.meta.clips[clip_ids[row]].name),
       histograms={metric: {name: scores[name].values[metric] for name in chosen} for metric in report_page.HISTOGRAMS},
       openings={name: scores[name].opening() for name in ('truth', 'model') if scores[name].landmarks is not None},

@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -16,7 +16,7 @@ import numpy as np
 
 from speech2lip_jax.common.figures import svg
 from speech2lip_jax.common.files import write_text
-from speech2lip_jax.report import pictures, plots
+from speech2lip_jax.report import pictures, plots, side_by_side
 from speech2lip_jax.report.table import COLOURS, COLUMNS, GROUPS, Rows, best_rows, cell, shown_columns
 from speech2lip_jax.report.verdict import verdict
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 HISTOGRAMS = ('psnr_lip', 'ssim_lip', 'cpbd_lip')  # metrics of a frame whose spread is shown
-CLOSE_UP, WHOLE, SHEET = 150, 230, 1120  # widths in pixels of the mouth, of a frame, and of the contact sheet
+SHOWN_BASELINES = ('nearest_8_mean', 'kernel_ridge')  # below ours
+WHOLE, SHEET = 280, 1120  # widths in pixels of a frame, and of the contact sheet
 PACKAGES = ('speech2lip_jax', 'jax', 'flax', 'numpy', 'scipy', 'opencv-contrib-python', 'mediapipe')
 CURVE_COLOURS = ('#2563eb', '#d97706', '#059669', '#9333ea', '#dc2626', '#0891b2', '#111827')
 
@@ -34,10 +35,10 @@ class Report:
   """What the page shows.
 
   title, subtitle: plain text. names: what the rows are called. record: contents of metrics.json. rows: {name: metrics}, in the
-  table's order. album: kept frames. frame_of_row: frame id and clip's name (or '') of a row. histograms: {metric: {name: values
-  [n]}}. openings: {name: [n]}, or empty. sound: [n·samples a frame] −1 … 1, or None. fps: frames a second. clip_starts: (row,
-  clip name) of the rows' clips. log: lines of log.jsonl. contact_sheet: [H, W, 3] uint8 or None. settings: what it was made
-  with, as text. with_published: the paper's table too.
+  table's order. album: kept frames. film: an mp4 of true and ours, or empty. frame_of_row: frame id and clip's name (or '') of a
+  row. histograms: {metric: {name: values [n]}}. openings: {name: [n]}, or empty. sound: [n·samples a frame] −1 … 1, or None. fps:
+  frames a second. clip_starts: (row, clip name) of the rows' clips. log: lines of log.jsonl. contact_sheet: [H, W, 3] uint8 or
+  None. settings: what it was made with, as text. with_published: the paper's table too.
   """
   title: str
   subtitle: str
@@ -45,6 +46,7 @@ class Report:
   record: dict[str, Any]
   rows: Rows
   album: pictures.Album
+  film: bytes
   frame_of_row: Callable[[int], tuple[int, str]]
   histograms: dict[str, dict[str, np.ndarray]]
   openings: dict[str, np.ndarray]
@@ -63,7 +65,9 @@ def write_report(path: os.PathLike | str, report: Report) -> None:
                                    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
   page = environment.get_template('page.html.j2').render(
       report=report, verdict=verdict(report.rows, report.record), columns=[COLUMNS[name] for name in shown_columns(report.rows)],
-      tables=_tables(report), strips=_strips(report), difference_gain=pictures.DIFFERENCE_GAIN, worst=_worst(report),
+      tables=_tables(report), strips=[pictures.data_uri(sheet) for sheet in strips(report, SHOWN_BASELINES)],
+      whole=_whole(report), worst=_worst(report),
+      film=f'data:video/mp4;base64,{base64.b64encode(report.film).decode()}' if report.film else None, film_s=side_by_side.MAX_S,
       apart=pictures.APART, opening=_opening(report), opening_s=plots.MAX_ROWS * plots.ROW_S, histograms=_histograms(report),
       training=_training(report), versions=versions(),
       contact_sheet=None if report.contact_sheet is None else pictures.data_uri(pictures.shrink(report.contact_sheet, SHEET)))
@@ -81,26 +85,35 @@ def _tables(report: Report) -> list[dict[str, Any]]:
           for group, names in groups.items() if names]
 
 
-def _strips(report: Report) -> dict[str, Any] | None:
-  """The chosen frames: close-ups, whole frames, and their ids."""
-  shots = report.album.chosen
+def _heading(report: Report, row: int) -> str:
+  """As in 'frame 1602, 64.08 s', the time since the first frame of all."""
+  frame, _ = report.frame_of_row(row)
+  return f'frame {frame}, {frame / report.fps:.2f} s'
+
+
+def strips(report: Report, others: Sequence[str]) -> list[np.ndarray]:
+  """The chosen frames' mouths, enlarged and labelled: true, ours, difference, and of the others those that were scored."""
+  album = report.album
+  shown = {name: album.others[name] for name in others if name in album.others}
+  return pictures.mouth_sheets(album.chosen, [_heading(report, shot.row) for shot in album.chosen], shown, report.names)
+
+
+def _whole(report: Report) -> str | None:
+  """Some of the chosen frames, true above ours."""
+  shots = report.album.chosen[::2]
+  return pictures.data_uri(pictures.film_strip([[pictures.shrink(picture, WHOLE) for picture in (shot.pair.true, shot.pair.rgb)]
+                                                for shot in shots])) if shots else None
+
+
+def _worst(report: Report) -> dict[str, Any] | None:
+  """The worst frames: their mouths in sheets; frame id, clip and dB of each."""
+  shots = report.album.worst()
   if not shots:
     return None
-  close = pictures.film_strip([list(pictures.close_up(shot.pair, CLOSE_UP)) for shot in shots])
-  whole = pictures.film_strip([[pictures.shrink(picture, WHOLE) for picture in (shot.pair.true, shot.pair.rgb)]
-                               for shot in shots[::2]])
-  return {'close': pictures.data_uri(close), 'whole': pictures.data_uri(whole),
-          'ids': [report.frame_of_row(shot.row)[0] for shot in shots]}
-
-
-def _worst(report: Report) -> list[dict[str, Any]]:
-  """The worst frames: close-ups, frame id, clip, dB."""
-  cards = []
-  for shot in report.album.worst():
-    strip = pictures.film_strip([[picture] for picture in pictures.close_up(shot.pair, CLOSE_UP)])
-    frame, clip = report.frame_of_row(shot.row)
-    cards.append({'picture': pictures.data_uri(strip), 'frame': frame, 'clip': clip, 'psnr_lip': shot.psnr_lip})
-  return cards
+  headings = [f'{i + 1}. {_heading(report, shot.row)}: {shot.psnr_lip:.2f} dB' for i, shot in enumerate(shots)]
+  lines = [(*report.frame_of_row(shot.row), shot.psnr_lip) for shot in shots]
+  sheets = pictures.mouth_sheets(shots, headings, {}, report.names)
+  return {'sheets': [pictures.data_uri(sheet) for sheet in sheets], 'lines': lines}
 
 
 def _plot_uri(figure: 'Figure') -> str:

@@ -7,6 +7,7 @@ CLOSE_CORRELATION, LOOSE_CORRELATION = 0.9, 0.6  # of the opening with the true 
 LAGS_MS = (-40, 40), (-80, 80)  # a frame, two frames at 25 fps: good, fair
 AMPLITUDES = (0.8, 1.25), (0.5, 2.0)  # of the opening over the true one: good, fair
 JITTERS = (0.7, 1.3), (0.4, 2.0)  # of the landmarks' acceleration over the true one: good, fair
+DETAILS = (0.9, 1.1), (0.75, 1.35)  # of the Laplacian and the motion over the true ones: good, fair
 SEAMS = (0.9, 1.1), (0.75, 1.35)  # of steps across the window's edge over the true ones: good, fair
 
 
@@ -27,7 +28,7 @@ def _worst_of(*grades: str) -> str:
 
 
 def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
-  """Lines on the mouth's picture, its timing, sync, steadiness and seam; those without numbers are left out.
+  """Lines on the mouth's picture, its timing, sync, detail, steadiness and seam; those without numbers are left out.
 
   Args:
     rows: {name: metrics}: 'model', and 'truth', 'oracle' and baselines where there are any.
@@ -69,6 +70,12 @@ def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
                       f'conf0 {conf0:z.3f}, the true frames {true_conf0:z.3f}, by {who}. Means of mouths can exceed 100 %.'))
     if warnings:
       lines.append(Line('poor', 'Weak judge', '; '.join(warnings) + '.'))
+  if 'laplacian_ratio' in ours:
+    detail, motion = ours['laplacian_ratio'], ours.get('motion_ratio')
+    grade, text = _within(detail, DETAILS), 'Laplacian of the mouth: below 1 is softer, above it is rougher'
+    if motion is not None:
+      grade, text = _worst_of(grade, _within(motion, DETAILS)), f'{text}. The lips move {motion:.2f} × as much'
+    lines.append(Line(grade, f'Detail {detail:.2f} × true', f'{text}.'))
   if 'jitter_ratio' in ours:
     jitter = ours['jitter_ratio']
     lines.append(Line(_within(jitter, JITTERS), f'Jitter {jitter:.2f} × true',
