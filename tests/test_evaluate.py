@@ -243,8 +243,9 @@ def test_as_many_mouths_stand_in_a_row_as_fit_the_page():
   mask[500:700, 800:1100] = True
   frame = np.zeros((1080, 1920, 3), np.uint8)
   shots = [pictures.Shot(i, 30.0, scoring.Pair(frame, frame, mask)) for i in range(5)]
-  sheets = pictures.mouth_sheets(shots, list('abcde'), {}, metric_table.NAMES)
+  sheets = pictures.mouth_sheets(shots, list('abcde'), {}, {'truth': 'talk.mp4', 'model': 'talk.mp4'})
   assert [sheet.shape[1] for sheet in sheets] == [964, 964, 480] and sheets[0].shape[1] <= pictures.PAGE_WIDTH
+  assert sheets[0].shape[0] == pictures.LINE + 3 * (pictures.LINE + 480), 'two videos of one name are two rows'
   assert pictures.stacked(sheets).shape == (3 * (sheets[0].shape[0] + pictures.GAP), 964, 3)
 
 

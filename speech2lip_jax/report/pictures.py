@@ -142,11 +142,12 @@ def mouth_sheets(shots: list[Shot], headings: list[str], others: dict[str, list[
     part = range(start, min(start + per_sheet, len(shots)))
     true, ours = ([_tile(shots[i].pair, getattr(shots[i].pair, side), size) for i in part] for side in ('true', 'rgb'))
     differences = [difference(one, other) for one, other in zip(ours, true, strict=True)]
-    rows = {names['truth']: true, names['model']: ours, f'difference of the two × {DIFFERENCE_GAIN}, white is none': differences}
-    rows |= {names[name]: [_tile(shots[i].pair, pictures[i], size) for i in part] for name, pictures in others.items()}
+    rows = [(names['truth'], true), (names['model'], ours),
+            (f'difference of the two × {DIFFERENCE_GAIN}, white is none', differences)]
+    rows += [(names[name], [_tile(shots[i].pair, pictures[i], size) for i in part]) for name, pictures in others.items()]
     sheet = np.full((LINE + len(rows) * (LINE + size), len(part) * (size + GAP) - GAP, 3), 255, np.uint8)
     words = [(x * (size + GAP), 2, headings[i]) for x, i in enumerate(part)]
-    for y, (name, tiles) in enumerate(rows.items()):
+    for y, (name, tiles) in enumerate(rows):
       top = LINE + y * (LINE + size)
       words.append((0, top + 2, name))
       for x, tile in enumerate(tiles):
