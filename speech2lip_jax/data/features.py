@@ -92,13 +92,16 @@ class _Whisper:
     return found[::-(-len(found) // PCA_STEPS)]
 
   def _track(self, states: np.ndarray) -> Track:
-    steps = np.concatenate([(np.asarray(states[i:i + CHUNK], np.float32) - self._mean) @ self._basis
-                            for i in range(0, len(states), CHUNK)])
-    return Track(WHISPER_SCALE * steps, whisper_speech.RATE, 0.0)
+    steps = [np.asarray(states[i:i + CHUNK], np.float32) @ self._basis for i in range(0, len(states), CHUNK)]
+    return self._centred(np.concatenate(steps))
+
+  def _centred(self, components: np.ndarray) -> Track:
+    """Of the states' coordinates along the main axes [M, K]."""
+    return Track(WHISPER_SCALE * (components - self._mean @ self._basis), whisper_speech.RATE, 0.0)
 
   def sound_track(self, mono: np.ndarray) -> Track:
     """Of a new sound [m] int16."""
-    return self._track(whisper_speech.own_encoder()(mono, whisper_speech.speech_level(mono)))
+    return self._centred(whisper_speech.own_encoder()(mono, whisper_speech.speech_level(mono), axes=self._basis))
 
 
 def main_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

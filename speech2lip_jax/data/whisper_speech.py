@@ -55,7 +55,10 @@ def speech_level(sound: np.ndarray) -> float:
 
 
 class WhisperSpeech:
-  """A loaded encoder. rate: steps a second. first_step: centre of step 0, in steps after the sound's start. num_channels: D."""
+  """A loaded encoder. rate: steps a second. first_step: centre of step 0, in steps after the sound's start. num_channels: D.
+
+  encode: mel of windows [B, 2·window, bands] → states [B, window, D].
+  """
   rate, first_step = RATE, 0.0
 
   def __init__(self, encoder: WhisperEncoder, weights: Mapping[str, np.ndarray], num_bands: int = 80, library: str = ''):
@@ -66,18 +69,19 @@ class WhisperSpeech:
     """
     self._window, self._num_bands, self.num_channels, self.library = encoder.max_steps, num_bands, encoder.num_channels, library
     variables = encoder_variables(weights, encoder.num_layers, encoder.final_norm)
-    self._encode = functools.partial(jax.jit(encoder.apply), variables)
+    self.encode = functools.partial(jax.jit(encoder.apply), variables)
 
-  def __call__(self, sound: np.ndarray, level: float, rendition: int = 0) -> np.ndarray:
+  def __call__(self, sound: np.ndarray, level: float, rendition: int = 0, axes: np.ndarray | None = None) -> np.ndarray:
     """Hidden states of a whole sound.
 
     Args:
       sound: [n] int16, 16 kHz mono; silence lies around it.
       level: `speech_level` of the recording that it is from.
       rendition: 0 or 1, where windows lie.
+      axes: [D, K], of which the states' coordinates are returned: fewer of them are held than states of a long sound.
 
     Returns:
-      [⌈n / 320⌉, D] float32; step k is centred at k / 50 s.
+      [⌈n / 320⌉, D or K] float32; step k is centred at k / 50 s.
 
     Raises:
       InputError: they are not finite.
@@ -87,20 +91,22 @@ class WhisperSpeech:
     hop = window - 2 * context
     fade = np.clip((np.arange(window) + 0.5 - context / 2) / context, 1e-3, 1)
     fade = np.minimum(fade, fade[::-1])[:, None].astype(np.float32)
-    total, weight = np.zeros((num_steps, self.num_channels), np.float32), np.zeros((num_steps, 1), np.float32)
+    num_channels = self.num_channels if axes is None else axes.shape[1]
+    total, weight = np.zeros((num_steps, num_channels), np.float32), np.zeros((num_steps, 1), np.float32)
     for start in np.arange(-context - rendition * hop // 2, max(num_steps - context, 1), hop).tolist():
       low, high = max(start, 0), min(start + window, num_steps)
       if low < high:
         inside = slice(low - start, high - start)
-        total[low:high] += fade[inside] * np.asarray(self._encode(self._mel(sound, start, level)[None]))[0, inside]
+        states = np.asarray(self.encode(self.window_mel(sound, start, level)[None]))[0, inside]
+        total[low:high] += fade[inside] * (states if axes is None else states @ axes)
         weight[low:high] += fade[inside]
-    features = total / weight
-    if not np.isfinite(features).all():
+    total /= weight
+    if not np.isfinite(total).all():
       raise InputError('the speech encoder gives values that are not finite; its weights are damaged')
-    return features
+    return total
 
-  def _mel(self, sound: np.ndarray, start: int, level: float) -> np.ndarray:
-    """[2·window, bands] of the window from step `start` on."""
+  def window_mel(self, sound: np.ndarray, start: int, level: float) -> np.ndarray:
+    """What `encode` hears of the window from step `start` on: [2·window, bands] float32."""
     first, count = start * STEP - FFT // 2, 2 * self._window * HOP + FFT - HOP
     low, high = np.clip([first, first + count], 0, len(sound))
     samples = np.zeros(count, np.float32)
