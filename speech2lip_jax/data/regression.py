@@ -64,17 +64,17 @@ def ridge(inputs: np.ndarray, outputs: np.ndarray, noise_std: np.ndarray) -> tup
 
 
 class Ridge:
-  """Linear. Made of windows [n, D] float32 and the coefficients [n, K] that belong to them; each call is a fit."""
+  """`ridge` with one noise for all inputs. Made of windows [n, D] float32 and the coefficients [n, K] that belong to them."""
 
   def __init__(self, windows: np.ndarray, coefficients: np.ndarray):
-    self._mean, self._mean_coefficients = windows.mean(0), coefficients.mean(0)
-    centred = windows - self._mean
-    self._scatter, self._right = centred.T @ centred, centred.T @ (coefficients - self._mean_coefficients)
+    self._windows, self._coefficients = windows, coefficients
+    self._mean_variance = float(windows.var(0).mean(dtype=np.float64)) + _LEAST
 
   def __call__(self, windows: np.ndarray, penalty: float) -> np.ndarray:
-    """The coefficients [m, K] of other windows [m, D]. penalty: of the mean eigenvalue of the windows' scatter."""
-    weights = solve(self._scatter.copy(), penalty * np.trace(self._scatter) / len(self._scatter) + _LEAST, self._right)
-    return (windows - self._mean) @ weights + self._mean_coefficients
+    """Fits, and gives the coefficients [m, K] of other windows [m, D]. penalty: the noise's variance, of the inputs' mean one."""
+    noise_std = np.full(windows.shape[1], np.sqrt(penalty * self._mean_variance), np.float32)
+    kernel, bias = ridge(self._windows, self._coefficients, noise_std)
+    return windows @ kernel + bias
 
 
 class KernelRidge:
