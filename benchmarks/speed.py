@@ -165,8 +165,8 @@ def random_lpips():
   import jax
   import jax.numpy as jnp
 
-  from speech2lip_jax.models.lpips import Lpips
-  return jax.jit(Lpips().init)(jax.random.key(0), *[jnp.zeros((1, 64, 64, 3))] * 2)
+  from speech2lip_jax.models.lpips import Lpips, Perceptual
+  return Perceptual('alex', jax.jit(Lpips().init)(jax.random.key(0), *[jnp.zeros((1, 64, 64, 3))] * 2))
 
 
 def render_gflop(bench):

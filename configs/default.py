@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
   config.field.use_time = False  # frame index as input: memorises, costs held-out PSNR
   config.field.render_time = 'middle'  # with use_time, all is rendered at the time of the middle training frame, or 'own' index
   config.field.residual = True  # the field paints the difference to the subject's mean lips
+  config.field.detail_gain = 2.25  # details of a pixel's size are rendered so many times as strong as they are painted; 1 … 4
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
 
   config.linear = ConfigDict()
@@ -80,9 +81,16 @@ def get_config() -> ConfigDict:
   config.loss = ConfigDict()
   config.loss.lip_weight = 1.0  # L2 on canonical lips
   config.loss.frame_weight = 1.0  # L2 on the blended window
+  config.loss.lip_perceptual_weight = 0.01  # perceptual distance on canonical lips; 0 leaves it out
   config.loss.perceptual_weight = 0.0  # perceptual distance on the blended window; 0 leaves it out
-  config.loss.lpips = ''  # FILE.npz of `speech2lip convert --kind lpips`; '': the distance of edges, which needs no weights
+  config.loss.lpips = 'own'  # the distance: 'own', ST-LPIPS of the package; FILE.npz of `speech2lip convert --kind lpips`;
+  # '': of edges, which needs no weights
   config.loss.sync_weight = 0.002  # contrastive sync loss (Eq. 6)
+
+  config.perceptual = ConfigDict()
+  config.perceptual.start_step = num_steps * 3 // 4  # step; from here until Blend-Net joins lips are compared by it too
+  config.perceptual.num_frames = 2  # frames a step whose whole lips are, over all devices; at least one on each
+  config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, at least 31
 
   config.sync = ConfigDict()
   config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;

@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
   config.field.use_time = True
   config.field.render_time = 'own'
   config.field.residual = False
+  config.field.detail_gain = 1.0
   config.field.ensemble = True
   config.linear.share = 0.0
   config.linear.amplitude = 0.0
@@ -45,6 +46,8 @@ def get_config() -> ConfigDict:
   config.blend.width = 64
   config.blend.residual = False
   config.blend.align_corners = True
+  config.loss.lip_perceptual_weight = 0.0
+  config.loss.lpips = ''
   config.depth.num_frames = 0  # its learned depth is used by none of its warps
   config.sync.start_step = 100_000
   config.train.num_steps = 200_000  # the program has no end; its sync term begins at half of this

@@ -17,6 +17,8 @@ def get_config() -> ConfigDict:
   config.depth.num_frames = 4
   config.train.num_steps = 12
   config.train.blend_start_step = config.train.get_ref('num_steps') * 2 // 3
+  config.perceptual.start_step = config.train.get_ref('num_steps') // 3
+  config.loss.lpips = ''  # edges: a network takes half a minute to compile
   config.train.batch_size = 8
   config.train.blend_every = 4
   config.train.lip_pixels = 64

@@ -1,10 +1,12 @@
 """Converts other programs' PyTorch files into ours; code in them is never run.
 
     speech2lip convert --kind lpips --src alexnet-owt-7be5be79.pth,alex.pth --out lpips.npz
+    speech2lip convert --kind lpips --src vgg_shift_tolerant.pth --out st_lpips_vgg.npz
     speech2lip convert --kind syncnet --src lipsync_expert.pth --out syncnet
     speech2lip convert --kind speech2lip --src checkpoint.tar --dataset data/may --out runs/may
 
-lpips: torchvision's AlexNet and LPIPS's linear weights, in any order, or one file of a whole LPIPS module. syncnet: Wav2Lip's
+lpips: torchvision's AlexNet and LPIPS's linear weights, in any order, or one file of a whole LPIPS or
+ST-LPIPS module (stlpips-pytorch 0.0.2 holds two, AlexNet's and VGG's). syncnet: Wav2Lip's
 sync expert. speech2lip: a checkpoint of the authors' program, with --dataset its data folder too.
 """
 import sys

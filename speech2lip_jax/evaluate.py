@@ -25,7 +25,8 @@ _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one wi
                              '--kind syncnet.')
 _BASELINES = flags.DEFINE_bool('baselines', True, 'Score the baselines and the oracle too; --nobaselines: the model alone, in a '
                                'fraction of the time.')
-_LPIPS = flags.DEFINE_string('lpips', None, 'FILE.npz of speech2lip convert --kind lpips, for LPIPS.')
+_LPIPS = flags.DEFINE_string('lpips', None, 'FILE.npz of speech2lip convert --kind lpips, for LPIPS or ST-LPIPS; not the network '
+                             'that the run was trained by.')
 _AGAINST = flags.DEFINE_string('against', None, 'With --video: the true video that it is compared with, frame by frame.')
 flags.declare_key_flag('workdir')
 flags.declare_key_flag('out')

@@ -72,7 +72,7 @@ def test_lpips_converted_from_a_whole_module_gives_the_golden_distance(tmp_path)
   out = tmp_path / 'lpips.npz'
   import_networks.convert_lpips([_save(tmp_path / 'whole.pth', state | twice)], str(out))
   pictures = [golden[f'a_in{i}'].transpose(0, 2, 3, 1) / 2 + 0.5 for i in range(2)]
-  distance, _ = jax.jit(lpips.Lpips().apply)(lpips.load_lpips(out), *pictures)
+  distance, _ = jax.jit(lpips.Lpips().apply)(lpips.load_lpips(out).variables, *pictures)
   np.testing.assert_allclose(distance, golden['a_dist'].reshape(1), rtol=0, atol=2e-5)
 
 
@@ -84,7 +84,7 @@ def test_lpips_converted_from_the_two_public_files_is_the_same_in_either_order(t
   expected['params'] |= {'shift': np.float32(lpips.SHIFT), 'scale': np.float32(lpips.SCALE)}
   for i, order in enumerate((files, files[::-1])):
     import_networks.convert_lpips(order, str(tmp_path / f'{i}.npz'))
-    _assert_same_trees(lpips.load_lpips(tmp_path / f'{i}.npz'), expected)
+    _assert_same_trees(lpips.load_lpips(tmp_path / f'{i}.npz').variables, expected)
 
 
 def test_syncnet_converted_from_a_training_checkpoint_gives_the_golden_embeddings(tmp_path):
@@ -109,7 +109,7 @@ def test_the_verb_converts_and_says_so(tmp_path):
                         cwd=ROOT, capture_output=True, text=True)
   following = f'next: speech2lip evaluate --workdir RUN --out RUN/eval --lpips {out}\n'
   assert (done.returncode, done.stdout) == (0, f'{out}: lpips of {source}\n{following}'), done.stderr
-  _assert_same_trees(lpips.load_lpips(out), torch_weights.lpips_from_torch(goldens.weights('lpips')))
+  _assert_same_trees(lpips.load_lpips(out).variables, torch_weights.lpips_from_torch(goldens.weights('lpips')))
 
 
 def test_the_authors_files_go_to_their_own_module_with_the_dataset(monkeypatch):

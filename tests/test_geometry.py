@@ -225,3 +225,12 @@ def test_the_grown_lip_rectangle_is_clipped_at_the_image_border(top, left):
   rows, columns = np.nonzero(np.asarray(merged)[..., 0] > 0.25)
   assert rows.min() == max(top - 5, 0) and rows.max() == min(top + 24 + 10, _HEIGHT) - 1
   assert columns.min() == max(left - 5, 0) and columns.max() == min(left + 28 + 5, _WIDTH) - 1
+
+
+def test_fine_detail_is_what_a_blur_takes_and_none_of_it_is_in_a_slope():
+  image = np.random.default_rng(0).random((2, 7, 9, 3)).astype(np.float32)
+  taps = np.outer([1, 6, 1], [1, 6, 1]) / 64
+  expected = image - ndimage.convolve(image, taps[None, :, :, None].astype(np.float32), mode='nearest')
+  np.testing.assert_allclose(sampling.fine_detail(jnp.asarray(image)), expected, atol=1e-6)
+  slope = np.mgrid[:7, :9].sum(0).astype(np.float32)[None, :, :, None]
+  np.testing.assert_allclose(sampling.fine_detail(jnp.asarray(slope))[:, 1:-1, 1:-1], 0, atol=1e-5)

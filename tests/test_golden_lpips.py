@@ -1,4 +1,4 @@
-"""Parity of LPIPS with the published program: distance, the five layers' shares, gradient; and its corners."""
+"""Parity of LPIPS and ST-LPIPS with the published programs: distance, the five layers' shares, gradient; and their corners."""
 import functools
 
 import jax
@@ -32,6 +32,50 @@ def _distance_and_gradient(variables, rgb_0, rgb_1):
 def _picture(name):
   """An input of the golden file, NCHW −1..1, as ours takes it: NHWC 0..1."""
   return goldens.load('lpips')[name].transpose(0, 2, 3, 1) * np.float32(0.5) + np.float32(0.5)
+
+
+def _drawn(trunk):
+  """Weights of a whole module of ST-LPIPS, drawn in the order of their names: nobody has to carry those of VGG, 59 MB."""
+  random, state = np.random.default_rng(0), {}
+  for name, shape in sorted((entry.torch_name, entry.shape) for entry in torch_weights.lpips_entries(trunk)):
+    if name.endswith('.bias'):
+      state[name] = np.float32(0.1) * random.standard_normal(shape, np.float32)
+    elif name.startswith('lin'):
+      state[name] = random.random(shape, np.float32)
+    elif not name.startswith('scaling_layer'):
+      state[name] = random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+  blurs = {f'{layer}.filt': np.ones((64, 1, 3, 3), np.float32) for layer in ('net.slice1.1', 'net.slice2.4')}
+  return state | blurs
+
+
+def _compare_with_golden(network, name, atol, gradient_rtol):
+  golden = goldens.load('st_lpips')
+  first, second = golden['pictures'][:, None] / np.float32(255)
+  @jax.jit
+  def distances(variables, first):
+    distance, per_layer = lpips.Lpips(network.trunk).apply(variables, first, second)
+    return distance[0], per_layer[0]
+  (distance, per_layer), gradient = jax.jit(jax.value_and_grad(distances, argnums=1, has_aux=True))(network.variables, first)
+  np.testing.assert_allclose(distance, golden[f'{name}_distance'], rtol=0, atol=atol)
+  np.testing.assert_allclose(per_layer, golden[f'{name}_per_layer'], rtol=0, atol=atol)
+  expected = golden[f'{name}_gradient']
+  np.testing.assert_allclose(gradient[0], expected, rtol=0, atol=gradient_rtol * np.abs(expected).max())
+
+
+@pytest.mark.parametrize('trunk', ['st_alex', 'st_vgg'])
+def test_st_lpips_and_its_gradient_match_the_golden_with_drawn_weights(trunk):
+  """Pictures of 44×53, where halving meets odd and even sizes."""
+  state = _drawn(trunk)
+  assert torch_weights.lpips_trunk(state) == trunk
+  network = lpips.Perceptual(trunk, torch_weights.lpips_from_torch(state))
+  _compare_with_golden(network, f'{trunk}_drawn', 1e-6, goldens.GRADIENT_RTOL)
+
+
+def test_the_packages_st_lpips_is_the_published_one_but_for_rounding():
+  """Its weights are int8; the distance is .4 % below the published one."""
+  network = lpips.load_lpips(lpips.OWN)
+  assert network.title == 'ST-LPIPS (AlexNet)'
+  _compare_with_golden(network, 'st_alex_own', 1e-3, 0.08)
 
 
 @pytest.mark.parametrize('case', ['a', 'b'])

@@ -93,7 +93,7 @@ def test_the_frame_alone_teaches_every_weight_of_a_field_that_is_asked_directly(
 
 
 def test_the_decoder_is_painted_with_and_carried_like_the_field(subject):
-  toy = Toy(subject, field__kind='decoder', linear__share=0.0, linear__amplitude=0.0)
+  toy = Toy(subject, field__kind='decoder', field__detail_gain=1.0, linear__share=0.0, linear__amplitude=0.0)
   pixels = np.array([0, 7, 23])
   paint = lambda method, *arguments: toy.model.apply(
       toy.variables, toy.audio_embedding, jnp.zeros(1, jnp.int32), *arguments, method=method)

@@ -64,7 +64,8 @@ def training(folder, tmp_path_factory):
     def call(*values):
       before = len(compiled)
       result = jax.block_until_ready(step(*values))
-      seen.append(('lips' if values[1].frames is None else 'blend', len(compiled) - before))
+      kind = 'blend' if values[1].frames is not None else 'lips' if values[1].perceived is None else 'perceptual'
+      seen.append((kind, len(compiled) - before))
       return result
     return call
 
@@ -92,7 +93,8 @@ def log_of(workdir):
 def test_steps_that_compile_are_in_no_logged_time(workdir):
   records = [json.loads(line) for line in (workdir / 'log.jsonl').read_text().splitlines()]
   steps = [record for record in records if 'loss/total' in record]
-  first_of_phases = [1, smoke_config('').train.blend_start_step + 1]
+  config = smoke_config('')
+  first_of_phases = [1, config.perceptual.start_step + 1, config.train.blend_start_step + 1]
   assert [record['step'] for record in steps if 'time/step_s' not in record] == first_of_phases
   assert [record['step'] for record in steps if 'time/eta_s' not in record] == first_of_phases
 
@@ -105,7 +107,8 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   model = build_model(subject, config, axis_name=train_step.AXIS)
   optimizer, _ = train_state.make_optimizer(config.train)
   state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
-  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(5, with_frames=True)
+  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2, num_perceived=8)
+  batch = batch.batch(5, with_frames=True, with_perceived=True)
   resident = input_pipeline.make_resident(subject, OwnFeatures(subject, 'mel', 16, False, split.train))
   step = train_step.make_train_step(model, optimizer, config)
 
@@ -147,10 +150,10 @@ def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(fold
 
 def test_each_phase_compiles_once(training):
   _, seen = training
-  assert [phase for phase, _ in seen] == ['lips'] * 8 + ['blend'] * 4
+  assert [phase for phase, _ in seen] == ['lips'] * 4 + ['perceptual'] * 4 + ['blend'] * 4
   counts = [count for _, count in seen]
-  assert counts[0] > 0 and counts[8] > 0, 'the listener hears nothing'
-  assert sum(counts) == counts[0] + counts[8]
+  assert min(counts[::4]) > 0, 'the listener hears nothing'
+  assert sum(counts) == sum(counts[::4])
 
 
 def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, tmp_path):
@@ -281,6 +284,13 @@ def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
 def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   config = default.get_config()
   assert (config.train.blend_start_step, config.sync.start_step) == (1600, 400)
+  phases = [train_step.phase_of_step(step, config) for step in (0, 1199, 1200, 1599)]
+  assert [phase.name for phase in phases] == ['lips', 'lips', 'lips+perceptual', 'lips+perceptual']
+  config.train.blend_start_step = 1536
+  phases += [train_step.phase_of_step(step, config) for step in (1536, 1599)]
+  assert [phase.name for phase in phases[-2:]] == ['blend', 'blend']
+  assert [phase.rank for phase in phases] == sorted(phase.rank for phase in phases)
+  config = default.get_config()
   config.train.num_steps = 1100
   assert (config.train.blend_start_step, config.sync.start_step) == (1100, 275)
   assert ['Blend-Net: off' in line for line in training_loop.what_will_not_happen(config)] == [True]

@@ -1,7 +1,9 @@
 """Trees of weights in one .npz file: no pickle, written atomically. Keys are the tree's names joined by '/'."""
+import importlib.resources
 import os
 import pathlib
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -33,13 +35,22 @@ def load_for(network: nn.Module, path: os.PathLike | str, remedy: str, *inputs: 
     InputError: no such file, it is damaged, or a weight is missing, too many or of another shape.
   """
   variables = load_tree(path, remedy)
+  check_for(network, variables, path, remedy, *inputs)
+  return variables
+
+
+def check_for(network: nn.Module, variables: Tree, path: os.PathLike | str, remedy: str, *inputs: jax.ShapeDtypeStruct) -> None:
+  """Looks at names and shapes of what a file gave for `network`; see `load_for`.
+
+  Raises:
+    InputError: a weight is missing, too many or of another shape.
+  """
   expected = jax.eval_shape(network.init, jax.random.key(0), *inputs)
   shapes, wanted = ({jax.tree_util.keystr(key, simple=True, separator='/'): tuple(leaf.shape)
                      for key, leaf in jax.tree_util.tree_leaves_with_path(tree)} for tree in (variables, expected))
   for name in sorted(shapes.keys() | wanted.keys()):
     if shapes.get(name) != wanted.get(name):
       raise InputError(f'{path}: {name} is {shapes.get(name, "missing")}, expected {wanted.get(name, "no such weight")}; {remedy}')
-  return variables
 
 
 def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
@@ -49,6 +60,33 @@ def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
   arrays: dict[str, Any] = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(tree, sep='/').items()}
   with open_atomic(path) as file:
     np.savez(file, **arrays)
+
+
+def unpacked(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Float32 weights from packed ones {NAME: array}, where an array may be int8 with its scales beside it.
+
+  NAME/scale: [out] for NAME [out, …], or of as many axes as NAME, against which it is broadcast.
+  """
+  arrays, scales = {}, {f'{name}/scale' for name in packed}
+  for name in packed:
+    if name not in scales:
+      value = packed[name].astype(np.float32)
+      if f'{name}/scale' in packed:
+        scale = packed[f'{name}/scale'].astype(np.float32)
+        value *= scale if scale.ndim == value.ndim else scale.reshape(-1, *[1] * (value.ndim - 1))
+      arrays[name] = value
+  return arrays
+
+
+def asset(name: str) -> importlib.resources.abc.Traversable:
+  """A file of weights that the package brings."""
+  return importlib.resources.files('speech2lip_jax').joinpath('assets', name)
+
+
+def load_asset(name: str) -> dict[str, np.ndarray]:
+  """`unpacked` of an .npz that the package brings: {NAME: float32 array}."""
+  with asset(name).open('rb') as file, np.load(file, allow_pickle=False) as packed:
+    return unpacked(packed)
 
 
 def load_tree(path: os.PathLike | str, remedy: str) -> dict[str, Any]:

@@ -44,6 +44,15 @@ class SyncWindows(NamedTuple):
   face_box: np.ndarray | None
 
 
+class Perceived(NamedTuple):
+  """Frames whose whole lips are looked at by a perceptual network. P: of this process.
+
+  sample_id: [P] int32, position among those of the step (seeds each one's noise). frame_id: [P] int32.
+  """
+  sample_id: np.ndarray
+  frame_id: np.ndarray
+
+
 class Batch(NamedTuple):
   """One process's share of a step, device after device. B: frames; `composed_rows` are composed.
 
@@ -51,12 +60,14 @@ class Batch(NamedTuple):
   sample_id: [B] int32, position in the global batch (seeds each frame's noise). frame_id: [B] int32.
   frames: `Frames` or None.
   sync: `SyncWindows` or None; with it every device's share begins with whole windows.
+  perceived: `Perceived` or None.
   """
   seed: np.ndarray
   sample_id: np.ndarray
   frame_id: np.ndarray
   frames: Frames | None
   sync: SyncWindows | None
+  perceived: Perceived | None = None
 
   @property
   def num_window_frames(self) -> int:
@@ -125,12 +136,13 @@ class TrainBatches:
   """Makes the batch of any step for one process of `num_processes`."""
 
   def __init__(self, subject: Subject, frame_ids: np.ndarray, *, seed: int, batch_size: int, blend_every: int,
-               sync: SyncSampler | None = None, face_box: np.ndarray | None = None,
+               sync: SyncSampler | None = None, face_box: np.ndarray | None = None, num_perceived: int = 0,
                num_devices: int | None = None, process: int = 0, num_processes: int = 1):
     """sync: where the windows of `batch(with_sync=True)` come from. face_box: [N, 4], for an expert that looks at faces.
-    num_devices: of all processes; one each if not given."""
+    num_perceived: frames of `batch(with_perceived=True)`. num_devices: of all processes; one each if not given."""
     self._subject, self._frame_ids, self._seed = subject, frame_ids, seed
     self._batch_size, self._blend_every, self._sync, self._face_box = batch_size, blend_every, sync, face_box
+    self._num_perceived = num_perceived
     self._num_devices, self._process, self._num_processes = num_devices or num_processes, process, num_processes
     self._poses = subject.observed_from_canonical
 
@@ -139,8 +151,10 @@ class TrainBatches:
     share = count // self._num_processes
     return slice(self._process * share, (self._process + 1) * share)
 
-  def batch(self, step: int, with_frames: bool, with_sync: bool = False) -> Batch:
+  def batch(self, step: int, with_frames: bool, with_sync: bool = False, with_perceived: bool = False) -> Batch:
     """The batch of a step; `with_frames` adds the frames to compose, `with_sync` puts windows before its batch_size frames.
+
+    with_perceived: adds frames for the perceptual network, drawn anew.
 
     A frame's sample id depends neither on the devices nor on the windows.
     """
@@ -167,7 +181,13 @@ class TrainBatches:
         sample_id=sample_id.astype(np.int32),
         frame_id=ids.astype(np.int32),
         frames=make_frames(self._subject, self._poses, composed) if with_frames else None,
-        sync=sync)
+        sync=sync,
+        perceived=self._perceived(step) if with_perceived else None)
+
+  def _perceived(self, step: int) -> Perceived:
+    random = np.random.default_rng((self._seed, step, 2))  # 2: another stream than the order of the frames and the windows
+    frame_id, mine = random.choice(self._frame_ids, self._num_perceived), self._share(self._num_perceived)
+    return Perceived(np.arange(self._num_perceived, dtype=np.int32)[mine], frame_id[mine].astype(np.int32))
 
 
 def prefetch(make: Callable[[int], Any], items: range, ahead: int) -> Iterator[Any]:

@@ -6,7 +6,6 @@ hears both. Each window's own loudness would amplify mostly silent ones: the who
 """
 import functools
 import hashlib
-import importlib.resources
 import importlib.util
 import json
 import pathlib
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.weights import asset, load_asset
 from speech2lip_jax.data.schema import SAMPLE_RATE
 from speech2lip_jax.models.whisper import WhisperEncoder, encoder_variables
 
@@ -114,33 +114,16 @@ class WhisperSpeech:
     return whisper_mel(samples, self._num_bands)
 
 
-def unpacked(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Weights from int8 and a scale for each row: NAME [out, …] int8 and NAME/scale [out] float32; others as they are, float32."""
-  weights = {}
-  for name in packed:
-    if not name.endswith('/scale'):
-      value = packed[name].astype(np.float32)
-      if f'{name}/scale' in packed:
-        value *= packed[f'{name}/scale'].astype(np.float32).reshape(-1, *[1] * (value.ndim - 1))
-      weights[name] = value
-  return weights
-
-
-def _own_asset() -> importlib.resources.abc.Traversable:
-  return importlib.resources.files('speech2lip_jax').joinpath('assets', ASSET)
-
-
 @functools.lru_cache(maxsize=1)
 def own_digest() -> str:
   """Tells the package's weights."""
-  return hashlib.sha256(_own_asset().read_bytes()).hexdigest()
+  return hashlib.sha256(asset(ASSET).read_bytes()).hexdigest()
 
 
 @functools.lru_cache(maxsize=1)
 def own_encoder() -> WhisperSpeech:
   """The package's encoder: the convolutions and first two layers of a Whisper-tiny, hidden states of the second, D = 384."""
-  with _own_asset().open('rb') as file:
-    weights = unpacked(np.load(file, allow_pickle=False))
+  weights = load_asset(ASSET)
   encoder = WhisperEncoder(num_channels=384, num_heads=6, num_hidden=1536, num_layers=2,
                            max_steps=len(weights['embed_positions.weight']))
   return WhisperSpeech(encoder, weights, library='speech2lip_jax')

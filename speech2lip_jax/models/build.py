@@ -18,9 +18,10 @@ def build_model(subject: Subject, config: ConfigDict, axis_name: str | None = No
     raise InputError(f'config.audio.window_steps={config.audio.window_steps}: must be 16, 32 or 64')
   if config.audio.network not in AUDIO_NETS:
     raise InputError(f'config.audio.network={config.audio.network!r} is not known; one of {", ".join(map(repr, AUDIO_NETS))}')
-  for name, low, high in (('share', 0, 1), ('num_components', 1, 1000), ('amplitude', 0, 2)):
-    if not low <= config.linear[name] <= high:
-      raise InputError(f'config.linear.{name}={config.linear[name]}: must be {low} … {high}')
+  for part, name, low, high in (('linear', 'share', 0, 1), ('linear', 'num_components', 1, 1000), ('linear', 'amplitude', 0, 2),
+                                ('field', 'detail_gain', 1, 4)):
+    if not low <= config[part][name] <= high:
+      raise InputError(f'config.{part}.{name}={config[part][name]}: must be {low} … {high}')
   for name, value, known in (('field.kind', config.field.kind, FIELDS), ('compose.sampling', config.compose.sampling, SAMPLINGS),
                              ('train.initial_weights', config.train.initial_weights, RULES)):
     if value not in known:

@@ -16,7 +16,7 @@ from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.linear_lips import LinearLips, LipOpening
 from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipField, field_coords, local_ensemble, pixel_coords
-from speech2lip_jax.ops import fill
+from speech2lip_jax.ops import fill, sampling
 
 AUDIO_NETS = {'residual': ResidualAudioNet, 'strided': AudioNet}
 FIELDS = ('product', 'reference', 'decoder')
@@ -113,8 +113,11 @@ class Speech2Lip(nn.Module):
     return self.lip_opening.measure(lips.reshape(len(lips), -1, 3))
 
   def _beside_field(self, rgb: jax.Array, audio_embedding: jax.Array, constants: SubjectConstants) -> jax.Array:
-    """What rendered lips have besides the field's colours rgb [B, P, 3]: the linear lips' share and a wider opening. [B, P, 3]."""
-    linear, beside = self.config.linear, jnp.zeros_like(rgb)
+    """What rendered lips have besides the field's colours rgb [B, P, 3]: [B, P, 3].
+
+    It is the linear lips' share, a wider opening, and stronger details.
+    """
+    linear, detail_gain, beside = self.config.linear, self.config.field.detail_gain, jnp.zeros_like(rgb)
     if linear.share:
       mean = constants.rgb_lip_mean.reshape(-1, 3)
       first = self.config.audio.num_features
@@ -122,6 +125,10 @@ class Speech2Lip(nn.Module):
       beside += linear.share * (self.linear_lips.paint(codes, jnp.arange(len(mean))) + mean - rgb)
     if linear.amplitude:
       beside += self.lip_opening.colours(audio_embedding[:, -1])
+    if detail_gain != 1:
+      box = self.geometry.lip_box
+      detail = sampling.fine_detail((rgb + beside).reshape(-1, box.height, box.width, 3))
+      beside += (detail_gain - 1) * detail.reshape(rgb.shape)
     return beside
 
   def lips(self, audio_feat: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:

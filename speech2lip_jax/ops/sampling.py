@@ -97,3 +97,14 @@ def sample_image(image: jax.Array, coords: jax.Array, method: str = 'bilinear', 
 def _pixel_grid(height, width):
   x, y = jnp.meshgrid(jnp.arange(width, dtype=jnp.float32), jnp.arange(height, dtype=jnp.float32))
   return jnp.stack([x, y], axis=-1)
+
+
+def fine_detail(image: jax.Array) -> jax.Array:
+  """What a blur of half a pixel, (1, 6, 1) / 8 both ways, takes from images [B, H, W, C]; beyond a border its pixels go on."""
+  blurred = image
+  for axis in (1, 2):
+    size = image.shape[axis]
+    padded = jnp.pad(blurred, [(int(i == axis),) * 2 for i in range(4)], 'edge')
+    before, after = (jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2))
+    blurred = 0.75 * blurred + 0.125 * (before + after)
+  return image - blurred

@@ -8,15 +8,16 @@ from typing import Any
 
 from speech2lip_jax.common import weights
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.models.lpips import save_lpips
 from speech2lip_jax.released import torch_file, torch_weights
 from speech2lip_jax.sync.syncnet_expert import EXPERT_FILE, WEIGHTS_FILE
 
 
 def convert_lpips(src: list[str], out: str) -> None:
-  """Writes the weights of `models.lpips.Lpips`, one .npz that `frozen.load_lpips` reads.
+  """Writes the weights of `models.lpips.Lpips`, one .npz that `lpips.load_lpips` reads.
 
   Args:
-    src: one or two files; together all names of LPIPS.
+    src: one or two files; together all names of LPIPS, or of ST-LPIPS with AlexNet or VGG.
     out: FILE.npz.
 
   Raises:
@@ -40,7 +41,7 @@ def convert_lpips(src: list[str], out: str) -> None:
     raise InputError(f"{src[0]}: has no convolutions (features.0.weight …); add torchvision's AlexNet: --src ALEXNET.pth,alex.pth")
   variables = _named(torch_weights.lpips_from_torch, state, src)
   with _writing(out):
-    weights.save_tree(out, variables)
+    save_lpips(out, torch_weights.lpips_trunk(state), variables)
 
 
 def convert_syncnet(src: str, out: str) -> None:

@@ -35,9 +35,15 @@ _CHANNELS = (0, 2, 3, 1)  # (1, C, 1, 1) → (1, 1, 1, C), squeezed to (C,)
 _BLEND_BLOCKS = {'inc': 'inc', 'down1.maxpool_conv.1': 'down_1', 'down2.maxpool_conv.1': 'down_2', 'up1.conv': 'up_1',
                  'up2.conv': 'up_2'}
 
-# The five convolutions of AlexNet as torchvision names them, and as a whole LPIPS module does.
+# The five convolutions of AlexNet as torchvision names them.
 _ALEXNET_NAMES = ('features.0', 'features.3', 'features.6', 'features.8', 'features.10')
-_TRUNK_NAMES = ('net.slice1.0', 'net.slice2.3', 'net.slice3.6', 'net.slice4.8', 'net.slice5.10')
+
+# The convolutions of each trunk, as a whole LPIPS module names them.
+_TRUNK_NAMES = {
+    'alex': ('net.slice1.0', 'net.slice2.3', 'net.slice3.6', 'net.slice4.8', 'net.slice5.10'),
+    'st_alex': ('net.slice1.0', 'net.slice2.5', 'net.slice3.9', 'net.slice4.11', 'net.slice5.13'),
+    'st_vgg': ('net.slice1.0', 'net.slice1.2', 'net.slice2.6', 'net.slice2.8', *(f'net.slice3.{i}' for i in (12, 14, 16)),
+               *(f'net.slice4.{i}' for i in (20, 22, 24)), *(f'net.slice5.{i}' for i in (28, 30, 32)))}
 
 
 def _layer(torch_name: str, path: tuple[str, ...], axes: tuple[int, ...]) -> list[Entry]:
@@ -76,15 +82,18 @@ def blend_net_entries(prefix: str = '') -> list[Entry]:
   return entries + _layer(f'{prefix}outc.conv', ('out',), _POINTWISE)
 
 
-def lpips_entries() -> list[Entry]:
-  """Table of `Lpips`, by the names of a whole LPIPS module."""
+def lpips_entries(trunk: str = 'alex') -> list[Entry]:
+  """Table of `Lpips` with this trunk, by the names of a whole LPIPS module."""
   entries = [Entry(f'scaling_layer.{name}', ('params', name), _CHANNELS, (1, 3, 1, 1)) for name in ('shift', 'scale')]
-  num_inputs = 3
-  for i, (layer, torch_name) in enumerate(zip(lpips.LAYERS, _TRUNK_NAMES)):
+  num_inputs, num_compared = 3, 0
+  for i, (layer, torch_name) in enumerate(zip(lpips.TRUNKS[trunk].layers, _TRUNK_NAMES[trunk], strict=True)):
     shape = (layer.num_outputs, num_inputs, layer.kernel, layer.kernel)
     entries += [Entry(f'{torch_name}.weight', ('params', f'conv_{i}', 'kernel'), _CONV_2D, shape),
-                Entry(f'{torch_name}.bias', ('params', f'conv_{i}', 'bias'), _VECTOR, shape[:1]),
-                Entry(f'lin{i}.model.1.weight', ('params', f'lin_{i}'), _CHANNELS, (1, layer.num_outputs, 1, 1))]
+                Entry(f'{torch_name}.bias', ('params', f'conv_{i}', 'bias'), _VECTOR, shape[:1])]
+    if layer.compared:
+      entries += [Entry(f'lin{num_compared}.model.1.weight', ('params', f'lin_{num_compared}'), _CHANNELS,
+                        (1, layer.num_outputs, 1, 1))]
+      num_compared += 1
     num_inputs = layer.num_outputs
   return entries
 
@@ -181,22 +190,27 @@ def speech_part_from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]
   return audio_net, lip_field_from_torch({name: array for name, array in state.items() if not is_audio[name]})
 
 
-def lpips_from_torch(state: Mapping[str, np.ndarray]) -> Tree:
-  """Variables of `Lpips`: of a whole LPIPS module, or of torchvision's AlexNet and LPIPS's linear weights in one dict.
+def lpips_trunk(state: Mapping[str, np.ndarray]) -> str:
+  """Which of `lpips.TRUNKS` a state dict is of: a module of ST-LPIPS names the last convolution of its own trunk."""
+  return next((trunk for trunk in ('st_alex', 'st_vgg') if f'{_TRUNK_NAMES[trunk][-1]}.weight' in state), 'alex')
 
-  AlexNet's classifier and the module's second names for its linear weights (lins.*) are left out. Where no names of the
-  input's normalisation are there, as in the two public files, the published one is taken.
+
+def lpips_from_torch(state: Mapping[str, np.ndarray]) -> Tree:
+  """Variables of `Lpips` with `lpips_trunk`: of a whole module, or of torchvision's AlexNet and LPIPS's linear weights in one dict.
+
+  AlexNet's classifier, the constant blurs of ST-LPIPS and the module's second names for its linear weights (lins.*) are left out.
+  Where no names of the input's normalisation are there, as in the two public files, the published one is taken.
 
   Raises:
     InputError: a name is missing or unexpected, or an array has another shape.
   """
-  named = {}
+  named, trunk = {}, lpips_trunk(state)
   for name, array in state.items():
     layer, _, kind = name.rpartition('.')
-    named[f'{_TRUNK_NAMES[_ALEXNET_NAMES.index(layer)]}.{kind}' if layer in _ALEXNET_NAMES else name] = array
+    named[f'{_TRUNK_NAMES[trunk][_ALEXNET_NAMES.index(layer)]}.{kind}' if layer in _ALEXNET_NAMES else name] = array
   for name, values in (('shift', lpips.SHIFT), ('scale', lpips.SCALE)):
     named.setdefault(f'scaling_layer.{name}', np.array(values, np.float32).reshape(1, 3, 1, 1))
-  return convert_state(named, lpips_entries(), dead=('lins.', 'classifier.'))
+  return convert_state(named, lpips_entries(trunk), dead=('lins.', 'classifier.', '.filt'))
 
 
 def syncnet_from_torch(state: Mapping[str, np.ndarray]) -> Tree:

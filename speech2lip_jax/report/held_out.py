@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
@@ -18,6 +20,8 @@ from speech2lip_jax.data.dataset import mean_lips, runs_of, subject_mel_windows
 from speech2lip_jax.gamem.subject import lip_points
 from speech2lip_jax.metrics import opening
 from speech2lip_jax.metrics.names import CLOSURE_METRICS, LANDMARK_METRICS, METRICS, SYNC_METRICS
+from speech2lip_jax.models.lpips import OWN as OWN_LPIPS
+from speech2lip_jax.models.lpips import load_lpips
 from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
@@ -142,6 +146,7 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
     The contents of metrics.json.
   """
   subject, test = trained.subject, trained.split.test
+  check_not_trained_by(trained.config, lpips)
   judging: Judge | None = None
   judge_facts: dict | None = None
   if judge:
@@ -160,6 +165,7 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   rows = {name: with_nulls(summary(each, scores['truth'], runs, schema.FPS, threshold) | sync[name])
           for name, each in sorted(scores.items(), key=lambda item: item[0] != 'truth')}
   record = rows['model'] | {
+      'lpips_network': load_lpips(lpips).title if lpips else None,
       'num_frames': len(test), 'checkpoint_step': trained.step, 'judge': judge_facts, 'mouth_region': MOUTH_REGION,
       'definitions': metric_table.definitions(),
       'baselines': {name: row for name, row in rows.items() if name != 'model'}}
@@ -171,6 +177,17 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(stacked(report_page.strips(report, list(album.others))), cv2.COLOR_RGB2BGR))
   report_page.write_report(out / 'report.html', report)
   return record
+
+
+def check_not_trained_by(config: ConfigDict, lpips: str | None) -> None:
+  """Raises InputError where `lpips`, FILE.npz or None, is of the network that the run was trained by: it would praise itself."""
+  loss = config.loss
+  if lpips and loss.lpips and (loss.perceptual_weight or loss.lip_perceptual_weight):
+    judge = load_lpips(lpips)
+    is_known = loss.lpips == OWN_LPIPS or os.path.isfile(loss.lpips)
+    if os.path.abspath(lpips) == os.path.abspath(loss.lpips) or is_known and load_lpips(loss.lpips).trunk == judge.trunk:
+      raise InputError(f'--lpips={lpips}: is {judge.title}, by which this run was trained (config.loss.lpips={loss.lpips}); '
+                       'give another network, such as the VGG of ST-LPIPS (speech2lip convert --kind lpips)')
 
 
 def reasons(record: dict, landmarker: str | None, lpips: str | None, judge: str | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 from speech2lip_jax.data import schema
 from speech2lip_jax.metrics import cpbd, detail, image, mouth_points, opening, seam
 from speech2lip_jax.metrics.names import CLOSURE_METRICS, FRAME_METRICS, LANDMARK_METRICS, METRICS, PERCEPTUAL, STEP_METRICS
-from speech2lip_jax.models.lpips import MIN_SIZE, Lpips, load_lpips
+from speech2lip_jax.models.lpips import MIN_SIZE, load_lpips
 from speech2lip_jax.preprocess import landmarks
 
 MOUTH_MARGIN = 0.25  # of the mouth's width, by which its landmarks' rectangle is grown where no lip box is known
@@ -95,8 +95,8 @@ def mouth_rectangle(seen: np.ndarray, shape: tuple[int, int]) -> np.ndarray | No
 
 def _lpips_of(path: str) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
   """LPIPS of two pictures [h, w, 3] uint8, by the weights of FILE.npz."""
-  variables = load_lpips(path)
-  return jax.jit(lambda rgb_0, rgb_1: Lpips().apply(variables, rgb_0[None] / 255.0, rgb_1[None] / 255.0)[0][0])
+  distance = load_lpips(path)
+  return jax.jit(lambda rgb_0, rgb_1: distance(rgb_0[None] / 255.0, rgb_1[None] / 255.0)[0])
 
 
 class _Seen(NamedTuple):

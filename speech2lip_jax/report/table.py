@@ -37,8 +37,8 @@ PICTURE, MOTION = GROUPS = 'The picture', 'Speech and motion'
 COLUMNS = {
     'psnr_lip': Column(PICTURE, 'PSNR mouth', 'dB', 'z.2f', 'high', 'peak signal-to-noise ratio over the mouth region'),
     'ssim_lip': Column(PICTURE, 'SSIM mouth', '', 'z.4f', 'high', 'structural similarity over the mouth region, −1 … 1'),
-    'lpips_lip': Column(PICTURE, 'LPIPS mouth', '', 'z.4f', 'low', 'perceptual distance (AlexNet, v0.1) of whole 64×64 blocks '
-                        'there'),
+    'lpips_lip': Column(PICTURE, 'LPIPS mouth', '', 'z.4f', 'low', 'perceptual distance of whole 64×64 blocks there, by the '
+                        'network of --lpips'),
     'cpbd_lip': Column(PICTURE, 'CPBD mouth', '', 'z.3f', None, 'sharpness of the same blocks without a reference, 0 … 1: as the '
                        'true frames have it is best'),
     'laplacian_ratio': Column(PICTURE, 'Laplacian', '× true', 'z.2f', 'one', 'detail of the mouth region: mean size of the '

@@ -10,16 +10,16 @@ from speech2lip_jax.common import recipes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.input_pipeline import SyncSampler
 from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
-from speech2lip_jax.models.lpips import load_lpips
+from speech2lip_jax.models.lpips import Perceptual, load_lpips
 from speech2lip_jax.sync.expert import listed_folders, open_experts, save_expert, sync_sampler
 from speech2lip_jax.sync.train_expert import train_expert
 from speech2lip_jax.workdir.run import Run
 
 
 class Frozen(NamedTuple):
-  """expert: `Expert`, `Ensemble`, `SyncNetExpert` or None. lpips: variables of `Lpips` or None."""
+  """expert: `Expert`, `Ensemble`, `SyncNetExpert` or None. lpips: the perceptual network or None, then edges are compared."""
   expert: Any = None
-  lpips: Any = None
+  lpips: Perceptual | None = None
 
 
 def _own_experts(run: Run, workdir: str) -> list[pathlib.Path]:
@@ -55,7 +55,8 @@ def open_frozen(run: Run, workdir: str) -> tuple[Frozen, SyncSampler | None]:
   """
   config, expert, sampler = run.config, None, None
   check_lpips(run)
-  lpips = load_lpips(config.loss.lpips) if config.loss.lpips and config.loss.perceptual_weight else None
+  is_perceptual = bool(config.loss.perceptual_weight or config.loss.lip_perceptual_weight)
+  lpips = load_lpips(config.loss.lpips) if config.loss.lpips and is_perceptual else None
   folders: list = listed_folders(config.sync.expert)
   if folders == ['own']:
     folders = _own_experts(run, workdir)
@@ -63,7 +64,7 @@ def open_frozen(run: Run, workdir: str) -> tuple[Frozen, SyncSampler | None]:
     expert = open_experts(folders, run.subject)
     sampler = sync_sampler(expert, run.subject, run.split.train, config.sync, config.seed)
   if jax.process_index() == 0:
-    perceptual = f'LPIPS of {config.loss.lpips}' if lpips else 'distance of edges (no weights needed; config.loss.lpips is empty)'
+    perceptual = lpips.title if lpips else 'distance of edges (no weights needed; config.loss.lpips is empty)'
     sync = f'{", ".join(map(str, folders))}, from step {config.sync.start_step}' if expert else 'off'
-    print(f'perceptual term: {perceptual if config.loss.perceptual_weight else "off"}; sync loss: {sync}', file=sys.stderr)
+    print(f'perceptual term: {perceptual if is_perceptual else "off"}; sync loss: {sync}', file=sys.stderr)
   return Frozen(expert, lpips), sampler

@@ -19,6 +19,7 @@ from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, pref
 from speech2lip_jax.data.tracks import Speech
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.module import gamem_of
+from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
 from speech2lip_jax.training import linear
@@ -53,6 +54,10 @@ def validate_config(config: ConfigDict, num_devices: int) -> None:
     if config.sync.max_shift < 2 or config.sync.num_negatives < 0:
       raise InputError(f'config.sync.max_shift={config.sync.max_shift}, num_negatives={config.sync.num_negatives}: '
                        'must be at least 2 and 0')
+  if config.loss.lip_perceptual_weight:
+    for name, least in (('num_frames', 1), ('height', LPIPS_MIN_SIZE)):
+      if config.perceptual[name] < least:
+        raise InputError(f'config.perceptual.{name}={config.perceptual[name]}: must be at least {least}')
   trained_run.validate_config(config)
   for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
     if train[name] < 1:
@@ -71,6 +76,10 @@ def what_will_not_happen(config: ConfigDict) -> list[str]:
   if config.sync.expert and config.sync.start_step >= steps:
     lines.append(f'the sync loss will not be used: it begins at config.sync.start_step={config.sync.start_step}, the run ends at '
                  f'config.train.num_steps={steps}')
+  end = min(steps, config.train.blend_start_step)
+  if config.loss.lip_perceptual_weight and config.perceptual.start_step >= end:
+    lines.append('lips will not be trained by the perceptual distance: that begins at config.perceptual.start_step='
+                 f'{config.perceptual.start_step} and ends at step {end}, where Blend-Net or the end comes')
   return lines
 
 
@@ -176,6 +185,7 @@ def _train(run: Run, workdir: str) -> None:
   batches = TrainBatches(run.subject, run.split.train, seed=config.seed, batch_size=train.batch_size,
                          blend_every=train.blend_every, sync=sampler,
                          face_box=face_boxes(run.subject) if isinstance(frozen.expert, SyncNetExpert) else None,
+                         num_perceived=-(-config.perceptual.num_frames // num_devices) * num_devices,
                          num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
   validation = Validation(run)
   remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
@@ -192,7 +202,7 @@ def _train(run: Run, workdir: str) -> None:
     # ---- loop
     def make(step):
       phase = train_step.phase_of_step(step, config)
-      return shard(batches.batch(step, with_frames=phase.blend, with_sync=phase.sync))
+      return shard(batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual))
 
     bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main, compiles=first_step < train.num_steps)
     timer, compiled, validated = _WarmSteps(first_step), set(), False

@@ -3,13 +3,14 @@
 The sync term (Eq. 6) is `sync.loss`; the depth's (Eq. 9) is minimised before training, by `gamem.learn_depth`.
 """
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from speech2lip_jax.models.lpips import Lpips
+from speech2lip_jax.models.lpips import Perceptual
+
+ZOOM = 1.3
 
 
 def lip_loss(painted: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
@@ -30,32 +31,55 @@ def frame_loss(blended: jax.Array, observed: jax.Array) -> jax.Array:
   return mean_squared_error(blended, observed)
 
 
-def perceptual_loss(blended: jax.Array, observed: jax.Array, lpips: Any | None) -> jax.Array:
-  """The perceptual distance of L_w on the blended window (Eq. 8): LPIPS, or the distance of edges where there are no weights.
+def perceptual_loss(rgb: jax.Array, true: jax.Array, lpips: Perceptual | None) -> jax.Array:
+  """The perceptual distance, of L_w on the blended window (Eq. 8) or of lips: LPIPS, or that of edges where there are no weights.
 
   Args:
-    blended, observed: [B, h, w, 3].
-    lpips: variables of `Lpips`, or None.
+    rgb, true: [B, h, w, 3].
+    lpips: the frozen network, or None.
   """
-  if lpips is None:
-    return edge_distance(blended, observed)
-  return jnp.mean(Lpips().apply(lpips, blended, observed)[0])
+  return edge_distance(rgb, true) if lpips is None else jnp.mean(lpips(rgb, true))
+
+
+def enlarged(keys: jax.Array, rgb: jax.Array, true: jax.Array, height: int) -> tuple[jax.Array, jax.Array]:
+  """Pictures of lips, large enough for a perceptual network, whose grid of pixels lies in another place and size in each.
+
+  Enlarged from one and the same place, their pixels make a pattern that the network does not mind and that skin then shows.
+
+  Args:
+    keys: [B] of the noise.
+    rgb, true: [B, h, w, 3], changed alike.
+    height: pixels. The lip box is shown from as high as that to `ZOOM` times as high, and cropped.
+
+  Returns:
+    Both, [B, height, W, 3], W in the box's proportions.
+  """
+  _, rows, columns, _ = rgb.shape
+  width = round(height * columns / rows)
+  size, source = jnp.array([height, width]), jnp.array([rows, columns])
+
+  def one(key, pictures):
+    zoom_key, place_key, flip_key = jax.random.split(key, 3)
+    scale = size / source * jax.random.uniform(zoom_key, minval=1.0, maxval=ZOOM)
+    hidden = scale * source - size
+    shown = jax.image.scale_and_translate(pictures, (2, height, width, 3), (1, 2), scale,
+                                          -hidden * jax.random.uniform(place_key, (2,)), 'cubic', antialias=False)
+    return jnp.where(jax.random.bernoulli(flip_key), shown[:, :, ::-1], shown)
+
+  both = jax.vmap(one)(keys, jnp.stack([rgb, true], 1))
+  return both[:, 0], both[:, 1]
 
 
 def total_loss(terms: Mapping[str, jax.Array], weights: ConfigDict) -> jax.Array:
   """The weighted sum of a step's terms (Eq. 10).
 
   Args:
-    terms: 'lip', and those that the step has of 'sync', 'frame' and 'perceptual'.
+    terms: 'lip', and those that the step has of 'lip_perceptual', 'sync', 'frame' and 'perceptual'.
     weights: `config.loss`.
   """
-  total = weights.lip_weight * terms['lip']
-  if 'sync' in terms:
-    total += weights.sync_weight * terms['sync']
-  if 'frame' in terms:
-    total += weights.frame_weight * terms['frame']
-  if 'perceptual' in terms:
-    total += weights.perceptual_weight * terms['perceptual']
+  total = jnp.zeros(())
+  for name, term in terms.items():
+    total += weights[f'{name}_weight'] * term
   return total
 
 

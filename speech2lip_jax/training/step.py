@@ -1,9 +1,9 @@
 """The training step over devices. `jax.pmap` for training lives only here.
 
 What a step's loss has follows from its batch (`Phase`): lips always (Eq. 7); windows of consecutive frames, whose mouths a frozen
-expert holds against speech (Eq. 6), where the batch has them; composed and blended frames (Eq. 8) where it has these. Each
-combination is compiled once. All noise is keyed by (seed, step, position in the global batch), so the same step is taken
-whatever the number of devices or processes, and again after a restart.
+expert holds against speech (Eq. 6), where the batch has them; whole lips that a perceptual network compares, and composed and
+blended frames (Eq. 8), where it has these. Each combination is compiled once. All noise is keyed by (seed, step, position in the
+global batch), so the same step is taken whatever the number of devices or processes, and again after a restart.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,24 +30,34 @@ AXIS = 'device'
 
 
 class Phase(NamedTuple):
-  """What a step trains besides canonical lips. blend: composed frames and Blend-Net. sync: by the sync loss."""
+  """What a step trains besides canonical lips. blend: composed frames and Blend-Net. sync: by the sync loss.
+
+  perceptual: whole lips by the perceptual distance.
+  """
   blend: bool
   sync: bool
+  perceptual: bool = False
 
   @property
   def name(self) -> str:
-    """'lips', 'lips+sync', 'blend' or 'blend+sync'."""
-    return ('blend' if self.blend else 'lips') + ('+sync' if self.sync else '')
+    """'lips' or 'blend', and '+perceptual', '+sync' behind."""
+    return ('blend' if self.blend else 'lips') + '+perceptual' * self.perceptual + '+sync' * self.sync
 
   @property
   def rank(self) -> int:
-    """0, 1, 2: how many of the two have begun. It never falls in a run, since neither ends."""
-    return self.blend + self.sync
+    """How far training has come: more with the perceptual distance, more again with Blend-Net. It never falls in a run."""
+    return 2 * self.blend + self.sync + self.perceptual
 
 
 def phase_of_step(step: int, config: ConfigDict) -> Phase:
-  """Blend from config.train.blend_start_step on; sync from config.sync.start_step on, given an expert."""
-  return Phase(step >= config.train.blend_start_step, bool(config.sync.expert) and step >= config.sync.start_step)
+  """Blend from config.train.blend_start_step on; sync from config.sync.start_step on, given an expert.
+
+  Perceptual from config.perceptual.start_step on, given a weight, until Blend-Net joins: in the default's last steps lips hardly
+  move any more, and a step with both takes twice as long to compile.
+  """
+  blend = step >= config.train.blend_start_step
+  return Phase(blend, bool(config.sync.expert) and step >= config.sync.start_step,
+               bool(config.loss.lip_perceptual_weight) and config.perceptual.start_step <= step and not blend)
 
 
 class _Inputs(NamedTuple):
@@ -127,6 +137,17 @@ def _blended_frames(model: Speech2Lip, config: ConfigDict, inputs: _Inputs) -> t
   return composition, blended, updated['batch_stats']
 
 
+def _perceived_lips(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key: jax.Array) -> jax.Array:
+  """The perceptual distance of the lips of `Batch.perceived` as they are rendered, all that stands beside the field included."""
+  assert inputs.batch.perceived is not None
+  sample_id, frame_id = inputs.batch.perceived
+  noise_keys, place_keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(sample_id)
+  audio_feat = heard(inputs.resident.speech, frame_id, config.audio.window_steps, noise_keys)
+  rgb = model.apply(inputs.variables, augmented(audio_feat, noise_keys, config.audio), frame_id, inputs.constants, method='lips')
+  true = inputs.resident.rgb_lip_canonical[frame_id] / 255.0
+  return losses.perceptual_loss(*losses.enlarged(place_keys, rgb, true, config.perceptual.height), inputs.frozen.lpips)
+
+
 def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
   """The loss of one device's batch.
 
@@ -152,6 +173,8 @@ def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
       painted.insert(0, of_windows)
       terms['sync'] = sync_loss(mouth, jnp.asarray(batch.sync.speech), config.sync.negative_weight)
     terms['lip'] = losses.lip_loss(painted)
+    if batch.perceived is not None:
+      terms['lip_perceptual'] = _perceived_lips(model, config, inputs, jax.random.fold_in(shared_key, 2))
     if batch.frames is not None:
       composition, blended, batch_stats = _blended_frames(model, config, inputs)
       terms['frame'] = losses.frame_loss(blended, composition.observed)
