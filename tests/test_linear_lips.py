@@ -25,6 +25,7 @@ def toy_run(folder, **changes):
   config = smoke.get_config().unlock()
   config.data.path = str(folder)
   config.linear.update(num_components=6, **changes)
+  config.field.detail_gain = 1.0
   return open_run(config.lock())
 
 

@@ -224,7 +224,8 @@ def test_a_trained_workdir_goes_on_with_what_our_remedies_change(folder, workdir
   config.train.batch_size = 32
   lines = checkpoint.claim_workdir(copy, config)
   assert [line.split('config.')[1].split('=')[0] for line in lines] == [
-      'sync.start_step', 'train.batch_size', 'train.blend_start_step', 'train.learning_rate', 'train.num_steps']
+      'perceptual.start_step', 'sync.start_step', 'train.batch_size', 'train.blend_start_step', 'train.learning_rate',
+      'train.num_steps']
   assert checkpoint.read_config(copy).train.num_steps == 24 and checkpoint.claim_workdir(copy, config) == []
 
 
@@ -284,7 +285,7 @@ def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
 def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   config = default.get_config()
   assert (config.train.blend_start_step, config.sync.start_step) == (1600, 400)
-  phases = [train_step.phase_of_step(step, config) for step in (0, 1199, 1200, 1599)]
+  phases = [train_step.phase_of_step(step, config) for step in (0, 1279, 1280, 1599)]
   assert [phase.name for phase in phases] == ['lips', 'lips', 'lips+perceptual', 'lips+perceptual']
   config.train.blend_start_step = 1536
   phases += [train_step.phase_of_step(step, config) for step in (1536, 1599)]
