@@ -94,6 +94,18 @@ def make_subject(folder, size, box=BOX, num_frames=60):
   return write_toy_subject(pathlib.Path(folder), size=size, clip_frames=(num_frames,), lip_size=scaled)
 
 
+def with_landmarks(subject):
+  """The subject with landmarks whose lower face falls and rises, so that its jaw is moved as a person's."""
+  from speech2lip_jax.synthetic import portrait
+  rest = portrait.load().landmarks[:, :2].astype(np.float32)
+  ys, xs = np.nonzero(subject.mask_face_canonical)
+  low, high = np.array([xs.min(), ys.min()]), np.array([xs.max(), ys.max()])
+  rest = low + (rest - rest.min(0)) / np.ptp(rest, axis=0) * (high - low)
+  fall = 0.03 * subject.meta.height * np.sin(np.arange(subject.meta.num_frames))
+  moves = np.stack([np.zeros(len(rest)), np.clip((rest[:, 1] - rest[2, 1]) / (rest[152, 1] - rest[2, 1]), 0, 1)], -1)
+  return dataclasses.replace(subject, landmarks=(rest + fall[:, None, None] * moves).astype(np.float32))
+
+
 class Bench:
   """The default recipe on a toy subject, with the given changes of config.train."""
 
@@ -108,7 +120,7 @@ class Bench:
     self.config = config = default.get_config().unlock()
     config.data.path = str(folder)
     config.train.update(**train)
-    self.subject = dataset.load_subject(folder)
+    self.subject = with_landmarks(dataset.load_subject(folder))
     self.split = dataset.split_frames(self.subject, config.data)
     self.features = open_features(self.subject, config.audio, self.split.train)
     self.constants = subject_constants(self.subject, self.split.train)
@@ -156,9 +168,10 @@ class Bench:
     return Row(phase, median_seconds(take, trace=trace), work)
 
   def predictor(self, batch_size):
+    from speech2lip_jax.rendering.jaw import open_jaw
     from speech2lip_jax.rendering.predictor import Predictor
     return Predictor(self.model, {'params': self.state.params, 'batch_stats': self.state.batch_stats}, self.constants, self.subject,
-                     batch_size)
+                     batch_size, open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None)
 
 
 def random_lpips():

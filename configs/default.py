@@ -64,6 +64,7 @@ def get_config() -> ConfigDict:
   config.compose.sampling = 'grid'  # a canonical lip image is painted and read at C2O; 'direct': the field is asked there
   config.compose.feather = 0.06  # width of the soft rim inside the lip box, of the box's width
   config.compose.num_inverse_steps = 8  # fixed-point steps of C2O
+  config.compose.jaw = True  # the frame's lower face is moved to fit the painted lips, where the subject has landmarks
 
   config.blend = ConfigDict()
   config.blend.width = 16  # channels at full size, twice as many below; the released program has 64

@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
   config.linear.share = 0.0
   config.linear.amplitude = 0.0
   config.compose.feather = 0.0
+  config.compose.jaw = False
   config.blend.width = 64
   config.blend.residual = False
   config.blend.align_corners = True

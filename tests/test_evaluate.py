@@ -106,6 +106,8 @@ def test_a_pixel_touched_outside_the_window_is_found():
   rgb[3, 5, 1] ^= 16
   with scoring.Scorer(None, None) as scorer:
     assert scorer.run([pair._replace(rgb=rgb)]).values['untouched_levels'].tolist() == [16]
+    assert scorer.run([pair._replace(rgb=rgb, jaw=(3, 4, 9, 9))]).values['untouched_levels'].tolist() == [0]
+    assert scorer.run([pair._replace(rgb=rgb, jaw=(4, 4, 9, 9))]).values['untouched_levels'].tolist() == [16]
 
 
 def test_scoring_keeps_few_frames_however_long_the_video():

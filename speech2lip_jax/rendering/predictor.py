@@ -20,6 +20,7 @@ from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.rendering import head_motion, silence
+from speech2lip_jax.rendering.jaw import Jaw
 
 EMBEDDING_BATCH = 256  # windows at once
 
@@ -33,20 +34,23 @@ def _rows_at_once(count: int) -> Iterator[np.ndarray]:
 class Prediction(NamedTuple):
   """One picture. rgb_face: [H, W, 3] uint8. mask_mouth: [H, W] bool, pixels whose C2O falls in the lip box.
 
-  window: (top, left, height, width) pixels, the part that was composed; of a moved head, where it was before it moved.
+  window: (top, left, height, width) pixels, the part that was composed; jaw: the same of the part that may have moved with the
+  jaw, None where nothing moved. Of a moved head, both are where they were before it moved.
   """
   rgb_face: np.ndarray
   mask_mouth: np.ndarray
   window: tuple[int, int, int, int]
+  jaw: tuple[int, int, int, int] | None
 
 
 class Predictor:
   """Renders frames of a subject with one set of weights on all local devices."""
 
   def __init__(self, model: Speech2Lip, variables: Any, constants: SubjectConstants, subject: Subject,
-               batch_size: int = 8, with_blend_net: bool = True):
-    """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once. with_blend_net: pictures are refined."""
-    self._model = model.clone(axis_name=None)
+               batch_size: int = 8, with_blend_net: bool = True, jaw: Jaw | None = None):
+    """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once. with_blend_net: pictures are refined.
+    jaw: moves the frames' jaws, if given."""
+    self._model, self._jaw = model.clone(axis_name=None), jaw
     self.with_blend_net = with_blend_net
     self._subject, self._poses = subject, subject.observed_from_canonical
     self._num_devices, self._batch_size = jax.local_device_count(), batch_size
@@ -111,9 +115,10 @@ class Predictor:
     # One frame after another: the number of holes to fill differs, and a frame's taps take memory.
     return *jax.lax.map(one, (rgb_face, mask_mouth, frames.observed_from_canonical, motion)), origin
 
-  def _batches(self, num_frames: int, make) -> Iterator[Prediction]:
+  def _batches(self, frame_ids: np.ndarray, moves_jaw: bool, make) -> Iterator[Prediction]:
     """make(rows) → a pmapped function and its arguments; the last batch is padded, and the padding dropped."""
-    size = self._num_devices * self._batch_size
+    size, num_frames = self._num_devices * self._batch_size, len(frame_ids)
+    jaws = [self._jaw.part_of_frame(i) if self._jaw and moves_jaw else None for i in frame_ids]
     starts = range(0, num_frames, size)
     rows_of = lambda start: np.minimum(np.arange(start, start + size), num_frames - 1)
     pending = None
@@ -122,14 +127,14 @@ class Predictor:
       result = function(*values)
       if pending is not None:
         yield from self._unpack(*pending)
-      pending = (result, min(size, num_frames - start))  # the device works on it while the last one is used
+      pending = (result, jaws[start:start + size])  # the device works on it while the last one is used
     if pending is not None:
       yield from self._unpack(*pending)
 
-  def _unpack(self, result, count: int) -> Iterator[Prediction]:
+  def _unpack(self, result, jaws: list[tuple[int, int, int, int] | None]) -> Iterator[Prediction]:
     rgb, mask, origin = (np.asarray(x).reshape(-1, *x.shape[2:]) for x in result)
-    for i in range(count):
-      yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window))
+    for i, jaw in enumerate(jaws):
+      yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window), jaw)
 
   def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
     """The audio embedding of each window, and what stands behind it: [n, T, C] → [n, A] float32."""
@@ -165,17 +170,31 @@ class Predictor:
     nothing = np.zeros((box.height, box.width, 3), np.float32)
     return silence.Mouths(audio_embedding, np.zeros(len(audio_embedding), np.float32), nothing)
 
-  def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool | None = None
+  def _frames(self, frame_ids: np.ndarray, shapes: np.ndarray | None) -> Frames:
+    """Frames [b], their lower faces of those shapes [b, K]."""
+    frames = make_frames(self._subject, self._poses, frame_ids)
+    if self._jaw is None or shapes is None:
+      return frames
+    return frames._replace(rgb_face_observed=self._jaw.move(frames.rgb_face_observed, frame_ids, shapes))
+
+  def _shapes(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray | None:
+    """The shapes [n, K] of the lower faces that go with mouths [n]."""
+    if self._jaw is None:
+      return None
+    return np.concatenate([self._jaw.shapes(lips) for lips in self._painted(self._times(frame_ids), mouths)])
+
+  def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool | None = None, with_jaw: bool = True
                   ) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] of the subject with these mouths. with_blend_net: as this predictor does, if not given."""
     with_blend_net = self.with_blend_net if with_blend_net is None else with_blend_net
     residual = replicate(mouths.residual)
+    shapes = self._shapes(frame_ids, mouths) if with_jaw else None
 
     def make(rows):
-      frames = make_frames(self._subject, self._poses, frame_ids[rows])
+      frames = self._frames(frame_ids[rows], None if shapes is None else shapes[rows])
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
       return (self._from_mouths, self._variables, self._constants, residual, *arguments, with_blend_net)
-    return self._batches(len(frame_ids), make)
+    return self._batches(frame_ids, with_jaw, make)
 
   def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] of the subject saying `audio_feat` [n, T, C], each by itself."""
@@ -191,13 +210,18 @@ class Predictor:
     variables, constants = unreplicate((self._variables, self._constants))
     return np.asarray(self._to_lips(variables, constants, mouths, frame_id))
 
-  def painted_lips(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
-    """The canonical lips of `mouths`, not composed: [n, h, w, 3] uint8."""
-    times, parts = self._times(frame_ids), []
+  def _painted(self, times: np.ndarray, mouths: silence.Mouths) -> Iterator[np.ndarray]:
+    """`painted_lips` in parts, at time inputs [n]."""
+    left = len(times)
     for rows in _rows_at_once(len(times)):
       part = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
-      parts.append(np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8))
-    return np.concatenate(parts)[:len(times)]
+      lips = np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8)
+      yield lips[:left]
+      left -= EMBEDDING_BATCH
+
+  def painted_lips(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
+    """The canonical lips of `mouths`, not composed: [n, h, w, 3] uint8."""
+    return np.concatenate(list(self._painted(self._times(frame_ids), mouths)))
 
   def depth(self) -> np.ndarray:
     """D_c [h, w] with its learned correction, head units."""
@@ -210,18 +234,20 @@ class Predictor:
     stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
     motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, np.asarray(stage.layer.centre))
     stage, residual = replicate((stage, mouths.residual))
+    shapes = self._shapes(frame_ids, mouths)
 
     def make(rows):
-      frames = make_frames(subject, self._poses, frame_ids[rows])
+      frames = self._frames(frame_ids[rows], None if shapes is None else shapes[rows])
       motion = jax.tree.map(lambda x: x[rows], motions)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
       return (self._at_poses, self._variables, self._constants, residual, stage, *arguments)
-    return self._batches(len(frame_ids), make)
+    return self._batches(frame_ids, True, make)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] with given canonical lips: rgb_lip_of_rows(rows) → [b, h, w, 3] float32 in 0 … 1."""
     def make(rows):
-      frames = make_frames(self._subject, self._poses, frame_ids[rows])
-      arguments = shard((rgb_lip_of_rows(rows), frames))
+      rgb_lip = rgb_lip_of_rows(rows)
+      frames = self._frames(frame_ids[rows], None if self._jaw is None else self._jaw.shapes(rgb_lip))
+      arguments = shard((rgb_lip, frames))
       return (self._from_lips, self._variables, self._constants, *arguments)
-    return self._batches(len(frame_ids), make)
+    return self._batches(frame_ids, True, make)

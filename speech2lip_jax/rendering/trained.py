@@ -16,6 +16,7 @@ from speech2lip_jax.data.dataset import Split, Subject
 from speech2lip_jax.data.features import SpeechFeatures
 from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.articulation import Articulation
+from speech2lip_jax.rendering.jaw import open_jaw
 from speech2lip_jax.rendering.predictor import Predictor
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
@@ -145,5 +146,6 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     print(f'{workdir}: in the checkpoint of step {step} Blend-Net is untrained (it begins at step '
           f'{config.train.blend_start_step}); pictures are as without it', file=sys.stderr)
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
-  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size, has_blend_net)
+  jaw = open_jaw(run.subject, run.split.train) if config.compose.jaw else None
+  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size, has_blend_net, jaw)
   return Trained(config, run.subject, run.split, run.features, predictor, step).with_articulation()

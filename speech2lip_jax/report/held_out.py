@@ -109,7 +109,7 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
           views[shown].append(judge.view(row, pictures[shown]))
       bar.update()
       seen_lips = np.asarray(points(subject.observed_from_canonical[test[row]]))
-      yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window, seen_lips)
+      yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window, prediction.jaw, seen_lips)
 
   with Bar(total=len(everything) * len(test), title='model', compiles=True) as bar:
     for name, predictions in everything.items():

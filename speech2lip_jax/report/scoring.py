@@ -45,7 +45,8 @@ class Pair(NamedTuple):
   """A frame and what it should be, [H, W, 3] uint8 RGB each.
 
   mask_mouth: [H, W] bool, the mouth region; None lets the true frame's landmarks tell it (`mouth_rectangle`).
-  window: (top, left, height, width) pixels, the only part that was painted; None where that is not known.
+  window: (top, left, height, width) pixels, the only part that was painted; None where that is not known. jaw: the same of the part
+  that was moved to fit, None where nothing was.
   lip_points: [h, w, 2] float32 (x, y) pixels of the frame, where it shows the canonical lips: in them the head stands still, and
   what moves is the mouth; None where that is not known.
   """
@@ -53,6 +54,7 @@ class Pair(NamedTuple):
   true: np.ndarray
   mask_mouth: np.ndarray | None = None
   window: tuple[int, int, int, int] | None = None
+  jaw: tuple[int, int, int, int] | None = None
   lip_points: np.ndarray | None = None
 
 
@@ -185,10 +187,11 @@ class Scorer:
         for network, distance in self._distances.items():
           values[f'{network}_lip'] = float(distance(pair.rgb[crop], pair.true[crop]))
     if pair.window is not None:
-      top, left, height, width = pair.window
       inside = np.zeros(pair.rgb.shape[:2], bool)
-      inside[top:top + height, left:left + width] = True
+      inside[_slices(pair.window)] = True
       values['seam_levels'], values['seam_ratio'] = seam.seam(pair.rgb, pair.true, inside)
+      if pair.jaw is not None:
+        inside[_slices(pair.jaw)] = True
       values['untouched_levels'] = seam.largest_change(pair.rgb, pair.true, ~inside)
     if with_truth:
       true_values |= {name: value for name, value in OF_TRUTH.items() if np.isfinite(values[name])}
@@ -212,6 +215,11 @@ class Scorer:
 def read_lips(rgb: np.ndarray, lip_points: np.ndarray) -> np.ndarray:
   """The canonical lips in a frame [H, W, 3] uint8 by where it shows them: [h, w, 3] uint8, bicubic."""
   return cv2.remap(rgb, lip_points[..., 0], lip_points[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _slices(rectangle: tuple[int, int, int, int]) -> tuple[slice, slice]:
+  top, left, height, width = rectangle
+  return slice(top, top + height), slice(left, left + width)
 
 
 def _largest_face(detector: landmarks.Detector, frame: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ COLUMNS = {
                          'there'),
     'seam_lip_ratio': Column(PICTURE, 'lip seam', '× true', 'z.3f', 'one', 'the same across the edge of the mouth region'),
     'untouched_levels': Column(PICTURE, 'outside', 'levels', 'z.0f', 'low', 'largest change of a pixel outside the painted '
-                               'window, 0 … 255'),
+                               'window and the jaw that moves with it, 0 … 255'),
     'psnr_img': Column(PICTURE, 'PSNR frame', 'dB', 'z.2f', 'high', "over the whole frame, most of which is the video's own"),
     'ssim_img': Column(PICTURE, 'SSIM frame', '', 'z.4f', 'high', "over the whole frame, most of which is the video's own"),
 }

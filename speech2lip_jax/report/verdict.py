@@ -82,7 +82,8 @@ def verdict(rows: Rows, record: dict[str, Any]) -> list[Line]:
                       'acceleration of the mouth’s landmarks; speech itself accelerates, so 1 is best.'))
   if 'seam_ratio' in ours:
     seam, changed = ours['seam_ratio'], ours['untouched_levels']
-    outside = f'Pixels outside it change by up to {changed:.0f} levels!' if changed else 'No pixel outside it was touched.'
+    outside = (f'Pixels outside it and the jaw change by up to {changed:.0f} levels!' if changed else
+               'No pixel outside it and the jaw was touched.')
     lines.append(Line(_worst_of(_within(seam, SEAMS), 'poor' if changed else 'good'), f'Seam {seam:.3f} × true',
                       f'steps across the edge of the painted window. {outside}'))
   return lines

@@ -25,13 +25,14 @@ _OVER_ANY_SCORE = 1000.0  # dB
 
 # What was so before there was a field for it, where today's default is something else.
 BEFORE = {'data.val_blocks': 1, 'linear.share': 0.0, 'linear.amplitude': 0.0, 'loss.lip_perceptual_weight': 0.0,
-          'field.detail_gain': 1.0}
+          'field.detail_gain': 1.0, 'compose.jaw': False}
 
-# What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging.
-MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'train.num_steps', 'train.batch_size', 'train.lip_pixels',
-              'train.learning_rate', 'train.schedule', 'train.warmup_steps', 'train.blend_start_step', 'train.log_every',
-              'train.eval_every', 'train.keep_checkpoints', 'sync.start_step', 'sync.num_windows', 'perceptual.start_step',
-              'perceptual.num_frames')
+# What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging,
+# the jaw, which is no part of it.
+MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'compose.jaw', 'train.num_steps', 'train.batch_size',
+              'train.lip_pixels', 'train.learning_rate', 'train.schedule', 'train.warmup_steps', 'train.blend_start_step',
+              'train.log_every', 'train.eval_every', 'train.keep_checkpoints', 'sync.start_step', 'sync.num_windows',
+              'perceptual.start_step', 'perceptual.num_frames')
 
 
 def _rank(metrics: dict[str, float]) -> float:
