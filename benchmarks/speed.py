@@ -171,7 +171,7 @@ class Bench:
     from speech2lip_jax.rendering.jaw import open_jaw
     from speech2lip_jax.rendering.predictor import Predictor
     return Predictor(self.model, {'params': self.state.params, 'batch_stats': self.state.batch_stats}, self.constants, self.subject,
-                     batch_size, open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None)
+                     batch_size, jaw=open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None)
 
 
 def random_lpips():

@@ -140,7 +140,7 @@ def test_frames_are_rendered_with_the_jaw_of_their_lips(scene, jaw):
   subject, config = scene.subject, smoke.get_config()
   model, constants = build_model(subject, config), subject_constants(subject, np.arange(NUM_FRAMES))
   variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
-  plain, with_jaw = (Predictor(model, variables, constants, subject, 1, each) for each in (None, jaw))
+  plain, with_jaw = (Predictor(model, variables, constants, subject, 1, jaw=each) for each in (None, jaw))
   ids = np.array([5, 40, 80, 110])
   for other in (ids, ids[::-1]):
     lips = lambda rows: subject.rgb_lip_canonical[other[rows]] / np.float32(255)  # noqa: B023
