@@ -21,7 +21,7 @@ from tests.test_golden_geometry import merge_golden
 
 _BLEND_PREFIX = 'post_fusion_unet.'
 _ROUNDING = 3e-7  # Of images in 0..1: a few float32 roundings.
-_NUM_DRAWS = 4
+_NUM_DRAWS = 32
 _TABLES = {'audio_net': torch_weights.audio_net_entries(), 'lip_field': torch_weights.lip_field_entries(),
            'blend_net': torch_weights.blend_net_entries(_BLEND_PREFIX)}
 
