@@ -29,6 +29,10 @@ def toy_run(folder, **changes):
   return open_run(config.lock())
 
 
+def new_variables(run):
+  return jax.jit(lambda constants: workdir_state.create_variables(run.model, constants, run.config))(run.constants)
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   return write_toy_subject(tmp_path_factory.mktemp('linear') / 'toy', size=32, clip_frames=(60,))
@@ -54,7 +58,7 @@ def test_ridge_finds_an_affine_map_whichever_side_is_longer():
 
 def test_a_share_of_1_paints_the_regressions_lips_and_0_the_fields(folder):
   whole, field, mixed = (toy_run(folder, share=share, amplitude=0.0) for share in (1.0, 0.0, 0.25))
-  params = workdir_state.create_variables(whole.model, whole.constants, whole.config)['params']
+  params = new_variables(whole)['params']
   params['linear_lips'] = linear.fit_lips(whole, whole.features.subject_speech(), linear.lip_components(whole))
   ids = whole.split.train
   true, mean = whole.subject.rgb_lip_canonical[ids] / 255, np.asarray(whole.constants.rgb_lip_mean)
@@ -72,7 +76,7 @@ def test_lips_are_measured_and_opened_along_one_direction(folder):
   landmarks = np.array(run.subject.landmarks)
   landmarks[:, 14, 1] = landmarks[:, 13, 1] + run.subject.rgb_lip_canonical.mean((1, 2, 3))  # open where the toy's lips are light
   run = run._replace(subject=dataclasses.replace(run.subject, landmarks=landmarks))
-  variables = workdir_state.create_variables(run.model, run.constants, run.config)
+  variables = new_variables(run)
   variables['params']['lip_opening'] = linear.fit_opening(run, linear.lip_components(run))
   predictor = Predictor(run.model, variables, run.constants, run.subject)
   ids = run.split.train

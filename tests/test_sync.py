@@ -236,6 +236,7 @@ def batch_of(subject, parts, num_devices, with_frames=False, **kwargs):
                                      num_devices=num_devices, **kwargs).batch(5, with_frames=with_frames, with_sync=True)
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_sync_step_of_one(subject, expert, parts):
   config, _, constants, model, optimizer, state, _ = parts
   step = train_step.make_train_step(model, optimizer, config)
