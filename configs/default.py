@@ -7,7 +7,7 @@ from ml_collections import ConfigDict, FieldReference
 
 def get_config() -> ConfigDict:
   """Every field once, with its unit and range."""
-  num_steps = FieldReference(1600)  # the phases below begin at shares of it, so that they scale with config.train.num_steps
+  num_steps = FieldReference(1500)  # the phases below begin at shares of it, so that they scale with config.train.num_steps
   config = ConfigDict()
   config.seed = 0  # ≥ 0; initialisation, order of frames and all noise follow from it
 
@@ -89,7 +89,7 @@ def get_config() -> ConfigDict:
   config.loss.sync_weight = 0.002  # contrastive sync loss (Eq. 6)
 
   config.perceptual = ConfigDict()
-  config.perceptual.start_step = num_steps * 4 // 5  # step; from here until Blend-Net joins lips are compared by it too
+  config.perceptual.start_step = num_steps * 3 // 4  # step; from here until Blend-Net joins lips are compared by it too
   config.perceptual.num_frames = 2  # frames a step whose whole lips are, over all devices; at least one on each
   config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, at least 31
 

@@ -284,11 +284,11 @@ def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
 
 def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   config = default.get_config()
-  assert (config.train.blend_start_step, config.sync.start_step) == (1600, 400)
-  phases = [train_step.phase_of_step(step, config) for step in (0, 1279, 1280, 1599)]
+  assert (config.train.blend_start_step, config.sync.start_step) == (1500, 375)
+  phases = [train_step.phase_of_step(step, config) for step in (0, 1124, 1125, 1499)]
   assert [phase.name for phase in phases] == ['lips', 'lips', 'lips+perceptual', 'lips+perceptual']
-  config.train.blend_start_step = 1536
-  phases += [train_step.phase_of_step(step, config) for step in (1536, 1599)]
+  config.train.blend_start_step = 1440
+  phases += [train_step.phase_of_step(step, config) for step in (1440, 1499)]
   assert [phase.name for phase in phases[-2:]] == ['blend', 'blend']
   assert [phase.rank for phase in phases] == sorted(phase.rank for phase in phases)
   config = default.get_config()
