@@ -280,6 +280,10 @@ def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):
       checkpoints.save(state._replace(step=np.int32(step)), score, phase)
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     assert (checkpoints.best_step(), checkpoints.latest_step()) == (3, 4)
+    for step, score in ((5, 28.0), (6, 27.0)):
+      checkpoints.save(state._replace(step=np.int32(step)), score, 2, by_score=False)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.best_step() == 6, 'PSNR falls where lips grow sharper'
 
 
 def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():

@@ -234,7 +234,7 @@ def _train(run: Run, workdir: str) -> None:
           summary.scalars(done, {'metric/psnr_lip_val': score})
           summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
-        checkpoints.save(host_state, score, phase.rank)
+        checkpoints.save(host_state, score, phase.rank, by_score=not phase.perceptual)
         timer.restart(done)
     bar.close()
     if summary:

@@ -2,6 +2,7 @@
 
 The best has the highest validation PSNR of the latest phase: a checkpoint competes only with those that have trained the same
 parts, since one from before Blend-Net, the perceptual distance or the sync loss began would render without what they learn.
+Where the perceptual distance trains, PSNR falls by design, and the newest is the best.
 """
 import json
 import os
@@ -20,8 +21,9 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.workdir.state import TrainState
 
-SCORE, PHASE = 'psnr_lip_val', 'phase'
+SCORE, PHASE, NEWNESS = 'psnr_lip_val', 'phase', 'newness'
 _OVER_ANY_SCORE = 1000.0  # dB
+_PER_STEP = 1e-4  # of newness; less than the above for ten million steps
 
 # What was so before there was a field for it, where today's default is something else.
 BEFORE = {'data.val_blocks': 1, 'linear.share': 0.0, 'linear.amplitude': 0.0, 'loss.lip_perceptual_weight': 0.0,
@@ -36,8 +38,8 @@ MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'compose.jaw'
 
 
 def _rank(metrics: dict[str, float]) -> float:
-  """Orders checkpoints by phase, then by score. Those of before this was recorded count as of the first phase."""
-  return _OVER_ANY_SCORE * metrics.get(PHASE, 0) + metrics[SCORE]
+  """Orders checkpoints by phase, then by newness or score. Those of before this was recorded count as of the first phase."""
+  return _OVER_ANY_SCORE * metrics.get(PHASE, 0) + metrics.get(NEWNESS, metrics[SCORE])
 
 
 class Checkpoints:
@@ -57,10 +59,13 @@ class Checkpoints:
   def __exit__(self, *_) -> None:
     self._manager.close()
 
-  def save(self, state: TrainState, score: float, phase: int) -> None:
-    """Starts writing the state; `score`, its validation PSNR in dB, ranks it within its phase (`step.Phase.rank`)."""
+  def save(self, state: TrainState, score: float, phase: int, by_score: bool = True) -> None:
+    """Starts writing the state; `score`, its validation PSNR in dB, or else its step, ranks it in its phase (`step.Phase.rank`)."""
     host_state = jax.tree.map(np.asarray, state)
-    self._manager.save(int(host_state.step), args=ocp.args.StandardSave(host_state._asdict()), metrics={SCORE: score, PHASE: phase})
+    step, metrics = int(host_state.step), {SCORE: score, PHASE: phase}
+    if not by_score:
+      metrics[NEWNESS] = _PER_STEP * step
+    self._manager.save(step, args=ocp.args.StandardSave(host_state._asdict()), metrics=metrics)
 
   def latest_step(self) -> int | None:
     """The newest complete checkpoint's step, or None."""
