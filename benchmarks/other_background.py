@@ -121,7 +121,8 @@ def dub(trained, expert, detector, num_backgrounds, show):
     ids = [np.concatenate([pair[side][:n] for pair, n in zip(stretches, lengths, strict=True)]) for side in (0, 1)]
     return *ids, np.split(np.arange(sum(lengths)), np.cumsum(lengths)[:-1])
   pairs = [(own, other) for chosen in other_frames(subject, runs, num_backgrounds) for own, other in zip(runs, chosen, strict=True)]
-  truth, ways = None, [(False, False), (True, False), (False, True), (True, True)]
+  truth, blends = None, (False, True) if predictor.with_blend_net else (False,)
+  ways = [(with_blend_net, with_jaw) for with_jaw in (False, True) for with_blend_net in blends]
   for name, stretches in (('own', [(run, run) for run in runs]), ('other', pairs)):
     speech, frames, rows = put_on(stretches)
     new, old = true_opening(speech), true_opening(frames)
