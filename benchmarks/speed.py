@@ -9,7 +9,8 @@ Runs on whatever JAX finds: the one command for a CPU, a GPU or a TPU. Every par
 memory is its own. Times are medians; GFLOP are those of the lowered program (multiply and add are two), their rate is beside
 the one of a 4096² float32 matrix product in the same process.
 
-  render        a frame's lips painted, carried and blended, in batches of 1 and 8 (accelerators: also 64)
+  render        a frame's lips painted, carried and, if the recipe has a Blend-Net, blended, in batches of 1 and 8 (accelerators:
+                also 64)
   film          frames a second of `speech2lip render`, encoding included
   step          a training step of one frame with all its losses but sync, as the released program trains, without and with LPIPS
   sync          the same and a window of 5 frames with the sync loss
@@ -170,8 +171,10 @@ class Bench:
   def predictor(self, batch_size):
     from speech2lip_jax.rendering.jaw import open_jaw
     from speech2lip_jax.rendering.predictor import Predictor
+    train = self.config.train
     return Predictor(self.model, {'params': self.state.params, 'batch_stats': self.state.batch_stats}, self.constants, self.subject,
-                     batch_size, jaw=open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None)
+                     batch_size, with_blend_net=train.blend_start_step < train.num_steps,
+                     jaw=open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None)
 
 
 def random_lpips():
