@@ -185,16 +185,19 @@ def random_lpips():
   return Perceptual('alex', jax.jit(Lpips().init)(jax.random.key(0), *[jnp.zeros((1, 64, 64, 3))] * 2))
 
 
-def render_gflop(bench):
-  """Of a frame in a batch of 8, whose field is asked for its places once."""
+def render_gflop(bench, predictor, num_inputs):
+  """Of a frame in a batch of 8, whose field is asked for its places once. num_inputs: of an audio embedding."""
   import jax
   import jax.numpy as jnp
   meta, count = bench.subject.meta, 8
   of = lambda *shape: jnp.zeros((count, *shape))
   model = bench.model.clone(axis_name=None)
-  work = lambda variables, constants, *inputs: model.apply(variables, *inputs, constants, method='render')
+
+  def work(variables, constants, *inputs):
+    composition, blended = model.apply(variables, *inputs, constants, method='render')
+    return blended if predictor.with_blend_net else composition.merged
   variables = {'params': bench.state.params, 'batch_stats': bench.state.batch_stats}
-  shapes = jax.eval_shape(lambda: (of(bench.config.audio.num_features), of().astype(int), of(meta.height, meta.width, 3), of(4, 4)))
+  shapes = jax.eval_shape(lambda: (of(num_inputs), of().astype(int), of(meta.height, meta.width, 3), of(4, 4)))
   return jax.jit(work).lower(variables, bench.constants, *shapes).cost_analysis()['flops'] / 1e9 / count
 
 
@@ -206,7 +209,7 @@ def render_rows(bench, batch_sizes, trace=None):
     mouths = predictor.mouths_of(predictor.audio_embeddings(bench.features.subject_windows(ids)))
     render = lambda: np.stack([p.rgb_face for p in predictor.from_mouths(ids, mouths)])  # noqa: B023
     seconds = median_seconds(render, trace=trace) / len(ids)
-    rows.append(Row(f'render, batches of {size}', seconds, render_gflop(bench)))
+    rows.append(Row(f'render, batches of {size}', seconds, render_gflop(bench, predictor, mouths.audio_embedding.shape[1])))
   return rows
 
 
