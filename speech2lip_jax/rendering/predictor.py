@@ -4,6 +4,7 @@ Frames stream: only a few batches are ever in memory. A field with a time input 
 for every frame (`config.field.render_time`): the index of a background frame says nothing about new speech, and the index of a
 held-out frame would tell the field which training frames were its neighbours.
 """
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -177,21 +178,28 @@ class Predictor:
       return frames
     return frames._replace(rgb_face_observed=self._jaw.move(frames.rgb_face_observed, frame_ids, shapes))
 
-  def _shapes(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray | None:
-    """The shapes [n, K] of the lower faces that go with mouths [n]."""
-    if self._jaw is None:
-      return None
-    return np.concatenate([self._jaw.shapes(lips) for lips in self._painted(self._times(frame_ids), mouths)])
+  def _shapes(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> Callable[[np.ndarray], np.ndarray | None]:
+    """Rows [b] → the shapes [b, K] of the lower faces that go with those of mouths [n], painted when they are asked for."""
+    jaw, times, count = self._jaw, self._times(frame_ids), len(frame_ids)
+    if jaw is None:
+      return lambda rows: None
+
+    @functools.lru_cache(maxsize=2)  # rows come in order
+    def shapes(part: int) -> np.ndarray:
+      rows = slice(part * EMBEDDING_BATCH, min((part + 1) * EMBEDDING_BATCH, count))
+      some = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
+      return jaw.shapes(self._painted(times[rows], some))
+    return lambda rows: np.stack([shapes(row // EMBEDDING_BATCH)[row % EMBEDDING_BATCH] for row in rows.tolist()])
 
   def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool | None = None, with_jaw: bool = True
                   ) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] of the subject with these mouths. with_blend_net: as this predictor does, if not given."""
     with_blend_net = self.with_blend_net if with_blend_net is None else with_blend_net
     residual = replicate(mouths.residual)
-    shapes = self._shapes(frame_ids, mouths) if with_jaw else None
+    shapes = self._shapes(frame_ids, mouths)
 
     def make(rows):
-      frames = self._frames(frame_ids[rows], None if shapes is None else shapes[rows])
+      frames = self._frames(frame_ids[rows], shapes(rows) if with_jaw else None)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
       return (self._from_mouths, self._variables, self._constants, residual, *arguments, with_blend_net)
     return self._batches(frame_ids, with_jaw, make)
@@ -210,18 +218,17 @@ class Predictor:
     variables, constants = unreplicate((self._variables, self._constants))
     return np.asarray(self._to_lips(variables, constants, mouths, frame_id))
 
-  def _painted(self, times: np.ndarray, mouths: silence.Mouths) -> Iterator[np.ndarray]:
-    """`painted_lips` in parts, at time inputs [n]."""
-    left = len(times)
+  def _painted(self, times: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
+    """`painted_lips` at time inputs [n]."""
+    parts = []
     for rows in _rows_at_once(len(times)):
       part = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
-      lips = np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8)
-      yield lips[:left]
-      left -= EMBEDDING_BATCH
+      parts.append(np.round(np.clip(self._paint(part, times[rows]), 0, 1) * 255).astype(np.uint8))
+    return np.concatenate(parts)[:len(times)]
 
   def painted_lips(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
     """The canonical lips of `mouths`, not composed: [n, h, w, 3] uint8."""
-    return np.concatenate(list(self._painted(self._times(frame_ids), mouths)))
+    return self._painted(self._times(frame_ids), mouths)
 
   def depth(self) -> np.ndarray:
     """D_c [h, w] with its learned correction, head units."""
@@ -237,7 +244,7 @@ class Predictor:
     shapes = self._shapes(frame_ids, mouths)
 
     def make(rows):
-      frames = self._frames(frame_ids[rows], None if shapes is None else shapes[rows])
+      frames = self._frames(frame_ids[rows], shapes(rows))
       motion = jax.tree.map(lambda x: x[rows], motions)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
       return (self._at_poses, self._variables, self._constants, residual, stage, *arguments)
