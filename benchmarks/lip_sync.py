@@ -45,7 +45,7 @@ def main():
            '8-nearest': np.stack([subject.rgb_lip_canonical[ids].mean(0).round().astype(np.uint8) for ids in nearest])}
   for run in arguments.runs:
     trained = load_trained(run)
-    rows[run] = trained.predictor.painted_lips(split.test, trained.subject_codes(split.test))
+    rows[run] = trained.predictor.painted_lips(split.test, trained.subject_mouths(split.test))
   print('| lips | psnr dB | conf0 | acc5 | ±1 % | motion |\n|---|---|---|---|---|---|')
   spread = lambda lips: np.mean([lips[rows].astype(np.float32).std(0).mean() for rows in runs])
   for name, lips in rows.items():
