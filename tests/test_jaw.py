@@ -90,9 +90,9 @@ def test_the_chin_goes_where_it_is_with_the_other_mouth(scene, jaw, openings, po
     (picture, points), (other, points_other) = (scene.with_opening(row, opening) for opening in openings)
     frames, lips = scene.subject.frames.copy(), scene.subject.rgb_lip_canonical.copy()
     frames[row], lips[row] = picture, scene.lips(picture, row)
-    shown = jaw_module.Jaw(dataclasses.replace(scene.subject, frames=frames, rgb_lip_canonical=lips), jaw.motion)
+    shown = jaw_module.Jaw.of_subject(dataclasses.replace(scene.subject, frames=frames, rgb_lip_canonical=lips), jaw.motion)
     dotted = with_dot(picture, points[point])
-    moved = shown.move(dotted[None], np.array([row]), shown.shapes(scene.lips(other, row)[None]))[0]
+    moved = shown.move(dotted[None], np.array([row]), shown.motion.shapes(scene.lips(other, row)[None]))[0]
     true.append(points_other[point] - points[point])
     found.append(find_dot(moved) - find_dot(dotted))
   assert np.abs(np.array(true)[:, 1]).min() > 5, 'it has far to go'
@@ -101,7 +101,7 @@ def test_the_chin_goes_where_it_is_with_the_other_mouth(scene, jaw, openings, po
 
 def test_what_speech_does_not_move_stays_to_the_bit(scene, jaw):
   rows = np.array([10, 60])
-  moved = jaw.move(scene.subject.frames[rows], rows, jaw.shapes(scene.subject.rgb_lip_canonical[[70, 30]]))
+  moved = jaw.move(scene.subject.frames[rows], rows, jaw.motion.shapes(scene.subject.rgb_lip_canonical[[70, 30]]))
   changed = (moved != scene.subject.frames[rows]).any(-1)
   assert changed.any((1, 2)).all()
   for row, where in zip(rows, changed, strict=True):
@@ -117,14 +117,14 @@ def test_what_speech_does_not_move_stays_to_the_bit(scene, jaw):
 
 def test_own_lips_move_nothing(scene, jaw):
   rows = np.arange(NUM_FRAMES)[::10]
-  np.testing.assert_array_equal(jaw.move(scene.subject.frames[rows], rows, jaw.shapes(scene.subject.rgb_lip_canonical[rows])),
-                                scene.subject.frames[rows])
+  shapes = jaw.motion.shapes(scene.subject.rgb_lip_canonical[rows])
+  np.testing.assert_array_equal(jaw.move(scene.subject.frames[rows], rows, shapes), scene.subject.frames[rows])
 
 
 def test_a_window_that_hangs_over_the_picture_s_edge_is_read_at_the_edge(scene, jaw):
   row, cut = 20, 150  # the picture ends below the lip box
   meta = scene.subject.meta
-  shapes = jaw.shapes(scene.subject.rgb_lip_canonical[[70]])
+  shapes = jaw.motion.shapes(scene.subject.rgb_lip_canonical[[70]])
   whole = jaw.move(scene.subject.frames[[row]], np.array([row]), shapes)[0]
   part = jaw.move(scene.subject.frames[[row], :cut], np.array([row]), shapes)[0]
   assert part.shape == (cut, SIZE, 3) and cut > meta.lip_box.top + meta.lip_box.height
@@ -150,7 +150,7 @@ def test_frames_are_rendered_with_the_jaw_of_their_lips(scene, jaw):
   mouths = plain.mouths_of(plain.audio_embeddings(windows))
   still = [each.rgb_face for each in plain.from_mouths(ids, mouths)]
   np.testing.assert_array_equal(still, [each.rgb_face for each in with_jaw.from_mouths(ids, mouths, with_jaw=False)])
-  frames = jaw.move(subject.frames[ids], ids, jaw.shapes(plain.painted_lips(ids, mouths)))
+  frames = jaw.move(subject.frames[ids], ids, jaw.motion.shapes(plain.painted_lips(ids, mouths)))
   for frame, one, prediction in zip(frames, still, with_jaw.from_mouths(ids, mouths), strict=True):
     outside = np.ones((2, SIZE, SIZE), bool)
     for part, (top, left, height, width) in zip(outside, (prediction.window, prediction.jaw), strict=True):

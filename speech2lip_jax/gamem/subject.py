@@ -28,6 +28,22 @@ class Geometry(NamedTuple):
   canonical_scale: float
 
 
+class View(NamedTuple):
+  """A head as a camera sees it in N pictures. height, width, focal: pixels. canonical_scale: canonical over observed size.
+  observed_from_canonical: [N, 4, 4] float32 poses."""
+  height: int
+  width: int
+  focal: float
+  canonical_scale: float
+  observed_from_canonical: np.ndarray
+
+  @classmethod
+  def of_subject(cls, subject: Subject) -> 'View':
+    """Of the subject's own frames."""
+    meta = subject.meta
+    return cls(meta.height, meta.width, meta.focal_px, meta.canonical_scale, subject.observed_from_canonical)
+
+
 class SubjectConstants(NamedTuple):
   """What is constant over a subject's frames and travels to the device once.
 
@@ -44,15 +60,14 @@ class SubjectConstants(NamedTuple):
 BLEND_STRIDE = 4  # Blend-Net halves its picture twice
 
 
-def _lip_extent_observed(subject: Subject) -> np.ndarray:
-  """Largest (height, width) in pixels that the lip box takes in any frame, from the corners and edges of the box."""
-  meta, box = subject.meta, subject.meta.lip_box
+def _lip_extent_observed(view: View, box: LipBox, depth_canonical: np.ndarray) -> np.ndarray:
+  """Largest (height, width) in pixels that the lip box takes in any picture, from the corners and edges of the box."""
   xs, ys = np.meshgrid(np.linspace(box.left, box.left + box.width - 1, 5).round().astype(int),
                        np.linspace(box.top, box.top + box.height - 1, 5).round().astype(int))
   points = jnp.stack([xs.ravel(), ys.ravel()], -1).astype(jnp.float32)
-  depth = jnp.asarray(subject.depth_canonical)
-  project = lambda pose: mapping.observed_points(points, depth, pose, meta.focal_px, meta.canonical_scale)
-  pixels = np.asarray(jax.jit(jax.vmap(project))(subject.observed_from_canonical))
+  depth = jnp.asarray(depth_canonical)
+  project = lambda pose: mapping.observed_points(points, depth, pose, view.focal, view.canonical_scale)
+  pixels = np.asarray(jax.jit(jax.vmap(project))(view.observed_from_canonical))
   extent = pixels.max(1) - pixels.min(1)
   return extent.max(0)[::-1]
 
@@ -60,10 +75,15 @@ def _lip_extent_observed(subject: Subject) -> np.ndarray:
 def subject_geometry(subject: Subject, config: ConfigDict) -> Geometry:
   """Static shapes: the window holds the lip box of every frame, plus `config.blend.context` on each side."""
   meta = subject.meta
-  context = config.blend.context * meta.width
-  size = np.ceil((_lip_extent_observed(subject) + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
-  window = (min(int(size[0]), meta.height), min(int(size[1]), meta.width))
-  return Geometry(meta.height, meta.width, meta.lip_box, window, meta.focal_px, meta.canonical_scale)
+  return view_geometry(View.of_subject(subject), meta.lip_box, subject.depth_canonical, config.blend.context * meta.width)
+
+
+def view_geometry(view: View, box: LipBox, depth_canonical: np.ndarray, context: float) -> Geometry:
+  """Static shapes of a view: the window holds the lip box of every picture, plus `context` pixels on each side."""
+  extent = _lip_extent_observed(view, box, depth_canonical)
+  size = np.ceil((extent + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
+  window = (min(int(size[0]), view.height), min(int(size[1]), view.width))
+  return Geometry(view.height, view.width, box, window, view.focal, view.canonical_scale)
 
 
 def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstants:

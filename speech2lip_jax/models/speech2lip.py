@@ -190,11 +190,11 @@ class Speech2Lip(nn.Module):
 
   def render(self, audio_embedding: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,
              observed_from_canonical: jax.Array, constants: SubjectConstants, train: bool = False, hole: jax.Array | None = None,
-             residual: jax.Array | None = None) -> tuple[Composition, jax.Array]:
+             residual: jax.Array | None = None, tone: jax.Array | None = None) -> tuple[Composition, jax.Array]:
     """Audio embeddings [B, A] and frames → the composition and its blended window [B, wh, ww, 3].
 
     The lips are painted on their grid and carried, or asked for at C2O, as `config.compose.sampling` says.
-    residual: [B, h, w, 3], added to the canonical lips.
+    residual: [B, h, w, 3], added to the canonical lips. tone: [h, w, 3], by which they are then multiplied.
     """
     windows = self.gamem.windows(rgb_face_observed, observed_from_canonical, self.depth(constants))
     added = 0.0 if residual is None else residual
@@ -203,9 +203,13 @@ class Speech2Lip(nn.Module):
       box = self.geometry.lip_box
       rgb = self.field_pixels(audio_embedding, frame_id, jnp.arange(box.height * box.width), constants)
       beside = self._beside_field(rgb, audio_embedding, constants).reshape(-1, box.height, box.width, 3)
-      composition = self.gamem.merge(self.paint_at(audio_embedding, frame_id, windows.coords, base + added + beside), windows)
+      lips = self.paint_at(audio_embedding, frame_id, windows.coords, base + added + beside)
+      if tone is not None:
+        lips = lips * jax.vmap(lambda coords: compose.read_lips(tone, coords, box))(windows.coords)
+      composition = self.gamem.merge(lips, windows)
     else:
-      composition = self.gamem.carry(self.paint(audio_embedding, frame_id, constants) + added, windows)
+      lips = self.paint(audio_embedding, frame_id, constants) + added
+      composition = self.gamem.carry(lips if tone is None else lips * tone, windows)
     return composition, self.blend(composition.merged, train=train, hole=hole)
 
   def __call__(self, audio_feat: jax.Array, frame_id: jax.Array, rgb_face_observed: jax.Array,

@@ -8,6 +8,7 @@ beside the face, and down the neck. Colours are read from the frame itself, once
 
 A shape is [K] float32, the coordinates of a lower face among its main motions, about the training frames' mean.
 """
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -21,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from speech2lip_jax.data import regression
 from speech2lip_jax.data.dataset import Subject, evenly_spaced
 from speech2lip_jax.gamem import mapping
+from speech2lip_jax.gamem.subject import View
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.ops.boxes import smoothstep
 
@@ -49,6 +51,13 @@ class JawMotion(NamedTuple):
   motions: np.ndarray
   corner: tuple[int, int]
   cell: int
+
+  def shapes(self, lips: np.ndarray) -> np.ndarray:
+    """The shapes [n, K] that go with canonical lips [n, h, w, 3], uint8 or float32 0 … 1."""
+    flat = lips.reshape(len(lips), -1)
+    if flat.dtype == np.uint8:
+      flat = flat / np.float32(255)
+    return (flat - self.mean) @ self.probe
 
 
 def fit_motion(subject: Subject, train_ids: np.ndarray) -> JawMotion | None:
@@ -112,33 +121,35 @@ def _motion_nodes(subject: Subject, points: np.ndarray, moves: np.ndarray, nose_
 
 
 class Jaw:
-  """Moves the lower faces of one subject's frames."""
+  """Moves the lower faces of one subject in the pictures of a view."""
 
-  def __init__(self, subject: Subject, motion: JawMotion):
-    self._subject, self.motion, self._poses = subject, motion, subject.observed_from_canonical
-    self._cell = max(1, round(CELL * subject.meta.width))
+  def __init__(self, motion: JawMotion, depth_canonical: np.ndarray, view: View, own_shapes: Callable[[np.ndarray], np.ndarray]):
+    """own_shapes: picture ids [n] → the shapes [n, K] of the lower faces that they show."""
+    self.motion, self._depth, self._view, self._own_shapes = motion, depth_canonical, view, own_shapes
+    self._cell = max(1, round(CELL * view.width))
     self._size, self._corner = self._windows()
     self._displace = jax.jit(jax.vmap(self._displacement))
 
-  def shapes(self, lips: np.ndarray) -> np.ndarray:
-    """The shapes [n, K] that go with canonical lips [n, h, w, 3], uint8 or float32 0 … 1."""
-    flat = lips.reshape(len(lips), -1)
-    if flat.dtype == np.uint8:
-      flat = flat / np.float32(255)
-    return (flat - self.motion.mean) @ self.motion.probe
+  @classmethod
+  def of_subject(cls, subject: Subject, motion: JawMotion) -> 'Jaw':
+    """For the subject's own frames."""
+    own_shapes = lambda frame_ids: motion.shapes(subject.rgb_lip_canonical[frame_ids])
+    return cls(motion, subject.depth_canonical, View.of_subject(subject), own_shapes)
+
+  def on(self, view: View, own_shapes: Callable[[np.ndarray], np.ndarray]) -> 'Jaw':
+    """For other pictures of the subject."""
+    return Jaw(self.motion, self._depth, view, own_shapes)
 
   def move(self, rgb_face: np.ndarray, frame_ids: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Those frames [n, H, W, 3] uint8 of the subject with lower faces of other shapes [n, K]: [n, H, W, 3] uint8."""
-    own = self.shapes(self._subject.rgb_lip_canonical[frame_ids])
-    corner = self._corner[frame_ids]
-    displacement = np.asarray(self._displace(self._poses[frame_ids], corner, own, shapes))
+    """Those pictures [n, H, W, 3] uint8 of the view with lower faces of other shapes [n, K]: [n, H, W, 3] uint8."""
+    own, corner, poses = self._own_shapes(frame_ids), self._corner[frame_ids], self._view.observed_from_canonical[frame_ids]
+    displacement = np.asarray(self._displace(poses, corner, own, shapes))
     return np.stack([_read(*each, self._cell) for each in zip(rgb_face, displacement, corner, strict=True)])
 
   def part_of_frame(self, frame_id: int) -> tuple[int, int, int, int]:
     """The part of a frame outside of which nothing moves: (top, left, height, width) pixels."""
-    meta = self._subject.meta
     ends = np.stack([self._corner[frame_id], self._corner[frame_id] + np.array(self._size[::-1]) * self._cell])
-    (left, top), (right, bottom) = np.clip(ends, 0, (meta.width, meta.height)).tolist()
+    (left, top), (right, bottom) = np.clip(ends, 0, (self._view.width, self._view.height)).tolist()
     return top, left, bottom - top, right - left
 
   def _windows(self) -> tuple[tuple[int, int], np.ndarray]:
@@ -146,25 +157,25 @@ class Jaw:
 
     The corner may lie outside of the frame.
     """
-    meta, motion = self._subject.meta, self.motion
-    depth, (rows, columns) = jnp.asarray(self._subject.depth_canonical), motion.motions.shape[:2]
+    view, motion = self._view, self.motion
+    depth, (rows, columns) = jnp.asarray(self._depth), motion.motions.shape[:2]
     places = np.mgrid[:rows, :columns][::-1].reshape(2, -1).T * motion.cell + np.array(motion.corner)
     places = jnp.asarray(places[(motion.motions != 0).any((2, 3)).ravel()], jnp.float32)
 
     def extent(pose):
-      pixels = mapping.observed_points(places, depth, pose, meta.focal_px, meta.canonical_scale)
+      pixels = mapping.observed_points(places, depth, pose, view.focal, view.canonical_scale)
       return pixels.min(0), pixels.max(0)
-    low, high = (np.asarray(x) for x in jax.jit(lambda poses: jax.lax.map(extent, poses))(self._poses))
+    low, high = (np.asarray(x) for x in jax.jit(lambda poses: jax.lax.map(extent, poses))(view.observed_from_canonical))
     corner = np.floor(low).astype(np.int32) - 2 * self._cell
     width, height = np.ceil((np.ceil(high).astype(int) + 2 * self._cell - corner).max(0) / self._cell).astype(int).tolist()
     return (height, width), corner
 
   def _displacement(self, pose, corner, own, shape):
     """How far beside each node of a frame's window its colour is to be read: [rows, columns, 2] (x, y) pixels."""
-    meta, motion = self._subject.meta, self.motion
-    depth, (rows, columns) = jnp.asarray(self._subject.depth_canonical), self._size
+    view, motion = self._view, self.motion
+    depth, (rows, columns) = jnp.asarray(self._depth), self._size
     nodes = jnp.stack(jnp.meshgrid(jnp.arange(columns), jnp.arange(rows)), -1) * self._cell + (self._cell - 1) / 2
-    there = mapping.canonical_coords(nodes + corner, depth, pose, meta.focal_px, scale=meta.canonical_scale)
+    there = mapping.canonical_coords(nodes + corner, depth, pose, view.focal, scale=view.canonical_scale)
     flat = jnp.asarray(motion.motions.reshape(*motion.motions.shape[:2], -1))
 
     def moved_by(rest, shape):
@@ -172,14 +183,14 @@ class Jaw:
       return jnp.einsum('yxkc,k->yxc', motions.reshape(*rest.shape[:2], -1, 2), shape)
     rest = jax.lax.fori_loop(0, NUM_STEPS, lambda _, rest: there - moved_by(rest, shape), there)
     source = there + moved_by(rest, own - shape)
-    to_frame = lambda points: mapping.observed_points(points, depth, pose, meta.focal_px, meta.canonical_scale)
+    to_frame = lambda points: mapping.observed_points(points, depth, pose, view.focal, view.canonical_scale)
     return to_frame(source) - to_frame(there)
 
 
 def open_jaw(subject: Subject, train_ids: np.ndarray) -> Jaw | None:
   """The jaw of a subject by its training frames; None where its landmarks tell no motion."""
   motion = fit_motion(subject, train_ids)
-  return None if motion is None else Jaw(subject, motion)
+  return None if motion is None else Jaw.of_subject(subject, motion)
 
 
 def _read(rgb_face: np.ndarray, displacement: np.ndarray, corner: np.ndarray, cell: int) -> np.ndarray:

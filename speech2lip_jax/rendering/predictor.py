@@ -4,6 +4,7 @@ Frames stream: only a few batches are ever in memory. A field with a time input 
 for every frame (`config.field.render_time`): the index of a background frame says nothing about new speech, and the index of a
 held-out frame would tell the field which training frames were its neighbours.
 """
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,10 +15,10 @@ import numpy as np
 
 from speech2lip_jax.common.devices import replicate, shard, unreplicate
 from speech2lip_jax.data.dataset import Subject, split_frames
-from speech2lip_jax.data.input_pipeline import Frames, make_frames, prefetch
+from speech2lip_jax.data.input_pipeline import Frames, prefetch
 from speech2lip_jax.data.tracks import FeatureWindows
 from speech2lip_jax.gamem.compose import Composition, paste_windows
-from speech2lip_jax.gamem.subject import SubjectConstants
+from speech2lip_jax.gamem.subject import SubjectConstants, View, view_geometry
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.rendering import head_motion, silence
@@ -44,6 +45,25 @@ class Prediction(NamedTuple):
   jaw: tuple[int, int, int, int] | None
 
 
+class Backdrop(NamedTuple):
+  """The N pictures that mouths are painted on.
+
+  view: how they show the head. read: picture ids [n] → [n, H, W, 3] uint8. jaw: moves their lower faces, or None. tone: [h, w, 3]
+  float32, by which canonical lips are multiplied to have these pictures' light.
+  """
+  view: View
+  read: Callable[[np.ndarray], np.ndarray]
+  jaw: Jaw | None
+  tone: np.ndarray
+
+  @classmethod
+  def of_subject(cls, subject: Subject, jaw: Jaw | None) -> 'Backdrop':
+    """The subject's own frames."""
+    box = subject.meta.lip_box
+    return cls(View.of_subject(subject), lambda frame_ids: subject.frames[frame_ids], jaw,
+               np.ones((box.height, box.width, 3), np.float32))
+
+
 class Predictor:
   """Renders frames of a subject with one set of weights on all local devices."""
 
@@ -51,24 +71,43 @@ class Predictor:
                batch_size: int = 8, with_blend_net: bool = True, jaw: Jaw | None = None):
     """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once. with_blend_net: pictures are refined.
     jaw: moves the frames' jaws, if given."""
-    self._model, self._jaw = model.clone(axis_name=None), jaw
+    self._model = model.clone(axis_name=None)
     self.with_blend_net = with_blend_net
-    self._subject, self._poses = subject, subject.observed_from_canonical
+    self._subject, self.backdrop = subject, Backdrop.of_subject(subject, jaw)
     self._num_devices, self._batch_size = jax.local_device_count(), batch_size
-    self._constants = replicate(constants)
+    self._constants, self._tone = replicate((constants, self.backdrop.tone))
     self.set_variables(variables)
     self._middle_frame_id = None
     if model.config.field.use_time and model.config.field.render_time == 'middle':
-      train_ids = split_frames(subject, model.config.data).train
-      self._middle_frame_id = train_ids[len(train_ids) // 2]
+      self._middle_frame_id = self._middle_of_training()
     self._embed = jax.jit(lambda variables, audio_feat: self._model.apply(variables, audio_feat, method='audio_embedding'))
     self._to_lips = jax.jit(self._lips)
     self._measure = jax.jit(lambda variables, constants, embedding, frame_id: self._model.apply(
         variables, embedding, frame_id, constants, method='openings'))
     self._read_depth = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
-    self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=5)
+    self._compile()
+
+  def _compile(self) -> None:
+    self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=6)
     self._from_lips = jax.pmap(self._carry)
     self._at_poses = jax.pmap(self._move)
+
+  def on(self, backdrop: Backdrop) -> 'Predictor':
+    """Paints on other pictures of the subject, by the same weights, without Blend-Net, which knows pictures of one size.
+
+    Frame ids are then those of the backdrop. A field with a time input is given the middle training frame's.
+    """
+    other, box = copy.copy(self), self._subject.meta.lip_box
+    geometry = view_geometry(backdrop.view, box, self._subject.depth_canonical, 0.0)
+    other._model, other.with_blend_net, other.backdrop = self._model.clone(geometry=geometry), False, backdrop
+    other._tone = replicate(backdrop.tone)
+    other._middle_frame_id = self._middle_of_training()
+    other._compile()
+    return other
+
+  def _middle_of_training(self) -> int:
+    train_ids = split_frames(self._subject, self._model.config.data).train
+    return train_ids[len(train_ids) // 2]
 
   def set_variables(self, variables: Any) -> None:
     """Takes other weights of the same shapes, without compiling again."""
@@ -87,11 +126,11 @@ class Predictor:
     rgb = self._model.apply(variables, mouths.audio_embedding, frame_id, constants, method='paint')
     return rgb + mouths.rest[:, None, None, None] * mouths.residual
 
-  def _forward(self, variables, constants, residual, mouths, frames: Frames, with_blend_net: bool):
+  def _forward(self, variables, constants, tone, residual, mouths, frames: Frames, with_blend_net: bool):
     audio_embedding, rest, frame_id = mouths
     composition, blended = self._model.apply(variables, audio_embedding, frame_id, frames.rgb_face_observed / 255.0,
                                              frames.observed_from_canonical, constants,
-                                             residual=rest[:, None, None, None] * residual, method='render')
+                                             residual=rest[:, None, None, None] * residual, tone=tone, method='render')
     window = blended if with_blend_net else composition.merged
     return self._finish(composition, window, frames.rgb_face_observed)
 
@@ -101,9 +140,9 @@ class Predictor:
                                     frames.observed_from_canonical, depth, method='compose')
     return self._finish(composition, composition.merged, frames.rgb_face_observed)
 
-  def _move(self, variables, constants, residual, stage: head_motion.Stage, mouths, frames: Frames,
+  def _move(self, variables, constants, tone, residual, stage: head_motion.Stage, mouths, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth, origin = self._forward(variables, constants, residual, mouths, frames, self.with_blend_net)
+    rgb_face, mask_mouth, origin = self._forward(variables, constants, tone, residual, mouths, frames, self.with_blend_net)
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -119,7 +158,8 @@ class Predictor:
   def _batches(self, frame_ids: np.ndarray, moves_jaw: bool, make) -> Iterator[Prediction]:
     """make(rows) → a pmapped function and its arguments; the last batch is padded, and the padding dropped."""
     size, num_frames = self._num_devices * self._batch_size, len(frame_ids)
-    jaws = [self._jaw.part_of_frame(i) if self._jaw and moves_jaw else None for i in frame_ids]
+    jaw = self.backdrop.jaw
+    jaws = [jaw.part_of_frame(i) if jaw and moves_jaw else None for i in frame_ids]
     starts = range(0, num_frames, size)
     rows_of = lambda start: np.minimum(np.arange(start, start + size), num_frames - 1)
     pending = None
@@ -173,14 +213,15 @@ class Predictor:
 
   def _frames(self, frame_ids: np.ndarray, shapes: np.ndarray | None) -> Frames:
     """Frames [b], their lower faces of those shapes [b, K]."""
-    frames = make_frames(self._subject, self._poses, frame_ids)
-    if self._jaw is None or shapes is None:
-      return frames
-    return frames._replace(rgb_face_observed=self._jaw.move(frames.rgb_face_observed, frame_ids, shapes))
+    view, read, jaw, _ = self.backdrop
+    rgb_face = np.ascontiguousarray(read(frame_ids))
+    if jaw and shapes is not None:
+      rgb_face = jaw.move(rgb_face, frame_ids, shapes)
+    return Frames(rgb_face, view.observed_from_canonical[frame_ids])
 
   def _shapes(self, frame_ids: np.ndarray, mouths: silence.Mouths) -> Callable[[np.ndarray], np.ndarray | None]:
     """Rows [b] → the shapes [b, K] of the lower faces that go with those of mouths [n], painted when they are asked for."""
-    jaw, times, count = self._jaw, self._times(frame_ids), len(frame_ids)
+    jaw, times, count = self.backdrop.jaw, self._times(frame_ids), len(frame_ids)
     if jaw is None:
       return lambda rows: None
 
@@ -188,7 +229,7 @@ class Predictor:
     def shapes(part: int) -> np.ndarray:
       rows = slice(part * EMBEDDING_BATCH, min((part + 1) * EMBEDDING_BATCH, count))
       some = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
-      return jaw.shapes(self._painted(times[rows], some))
+      return jaw.motion.shapes(self._painted(times[rows], some))
     return lambda rows: np.stack([shapes(row // EMBEDDING_BATCH)[row % EMBEDDING_BATCH] for row in rows.tolist()])
 
   def from_mouths(self, frame_ids: np.ndarray, mouths: silence.Mouths, with_blend_net: bool | None = None, with_jaw: bool = True
@@ -201,7 +242,7 @@ class Predictor:
     def make(rows):
       frames = self._frames(frame_ids[rows], shapes(rows) if with_jaw else None)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
-      return (self._from_mouths, self._variables, self._constants, residual, *arguments, with_blend_net)
+      return (self._from_mouths, self._variables, self._constants, self._tone, residual, *arguments, with_blend_net)
     return self._batches(frame_ids, with_jaw, make)
 
   def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows) -> Iterator[Prediction]:
@@ -239,7 +280,7 @@ class Predictor:
     """As `from_mouths`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
     subject = self._subject
     stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
-    motions = head_motion.motions(self._poses[frame_ids], target_from_canonical, np.asarray(stage.layer.centre))
+    motions = head_motion.motions(subject.observed_from_canonical[frame_ids], target_from_canonical, np.asarray(stage.layer.centre))
     stage, residual = replicate((stage, mouths.residual))
     shapes = self._shapes(frame_ids, mouths)
 
@@ -247,14 +288,16 @@ class Predictor:
       frames = self._frames(frame_ids[rows], shapes(rows))
       motion = jax.tree.map(lambda x: x[rows], motions)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
-      return (self._at_poses, self._variables, self._constants, residual, stage, *arguments)
+      return (self._at_poses, self._variables, self._constants, self._tone, residual, stage, *arguments)
     return self._batches(frame_ids, True, make)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:
     """Frames `frame_ids` [n] with given canonical lips: rgb_lip_of_rows(rows) → [b, h, w, 3] float32 in 0 … 1."""
+    jaw = self.backdrop.jaw
+
     def make(rows):
       rgb_lip = rgb_lip_of_rows(rows)
-      frames = self._frames(frame_ids[rows], None if self._jaw is None else self._jaw.shapes(rgb_lip))
+      frames = self._frames(frame_ids[rows], jaw.motion.shapes(rgb_lip) if jaw else None)
       arguments = shard((rgb_lip, frames))
       return (self._from_lips, self._variables, self._constants, *arguments)
     return self._batches(frame_ids, True, make)
