@@ -46,6 +46,16 @@ def trained(subject):
   return make_trained(subject)
 
 
+def test_pictures_of_25_a_second_and_of_other_rates_say_a_sound_alike(trained):
+  sound = (3000 * np.random.default_rng(0).standard_normal(640 * 30)).astype(np.int16)
+  mouths = trained.sound_mouths(sound, 30)
+  same = trained.sound_mouths_at(sound, np.arange(30) / 25)
+  np.testing.assert_allclose(same.audio_embedding, mouths.audio_embedding, atol=1e-4)
+  np.testing.assert_allclose(same.rest, mouths.rest, atol=1e-6)
+  shifted = trained.sound_mouths_at(np.append(np.zeros(320, np.int16), sound), np.arange(2, 28) / 25 + 0.02)
+  np.testing.assert_allclose(shifted.audio_embedding, mouths.audio_embedding[2:28], atol=0.05 * np.ptp(mouths.audio_embedding))
+
+
 def test_opening_is_relative_to_the_face():
   landmarks = np.zeros((2, 478, 3), np.float32)
   landmarks[:, 152, 1], landmarks[:, 14, 1] = (100, 200), (5, 10)

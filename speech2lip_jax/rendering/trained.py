@@ -8,10 +8,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter1d
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.data import voice_activity
+from speech2lip_jax.data import schema, voice_activity
 from speech2lip_jax.data.dataset import Split, Subject
 from speech2lip_jax.data.features import SpeechFeatures
 from speech2lip_jax.rendering import silence
@@ -40,13 +41,13 @@ class Trained(NamedTuple):
     """Mouths of frames of the subject that say their own sound, smoothed and closed in silence as the config wants it."""
     audio_embedding = self._widened(self._subject_embeddings(frame_ids), np.zeros(len(frame_ids), bool))
     if not self.config.silence.close:
-      return self.predictor.mouths_of(audio_embedding)
+      return self._closed(audio_embedding, np.ones(len(frame_ids), np.float32))
     activity = np.empty(len(frame_ids), np.float32)
     for clip, rows in self.subject.by_clip(frame_ids):
       start = max(clip.start, frame_ids[rows[0]] - HEARD_AROUND)
       stop = min(clip.stop, frame_ids[rows[-1]] + 1 + HEARD_AROUND)
       activity[rows] = self._activity(self.subject.sound[start:stop].reshape(-1), stop - start)[frame_ids[rows] - start]
-    return silence.close_mouth(audio_embedding, activity, self._resting_mouth())
+    return self._closed(audio_embedding, activity)
 
   def sound_mouths(self, mono: np.ndarray, num_frames: int, features_file: str | None = None) -> silence.Mouths:
     """Mouths of a new sound, smoothed and closed in silence as the config wants it.
@@ -59,13 +60,48 @@ class Trained(NamedTuple):
     Raises:
       InputError: the file of features is missing, does not fit, or is not wanted.
     """
-    windows = self.features.sound_windows(mono, num_frames, features_file)
-    config = self.config.silence
     spoken = voice_activity.speech_frames(mono, num_frames)
-    audio_embedding = self._widened(self._smooth(self.predictor.audio_embeddings(windows), []), spoken)
-    if not config.close:
+    return self._closed(self._sound_embeddings(mono, spoken, features_file), self._eased(spoken))
+
+  def sound_mouths_at(self, mono: np.ndarray, times_s: np.ndarray, features_file: str | None = None) -> silence.Mouths:
+    """Mouths of a new sound in pictures of any instants, as `sound_mouths` gives them for those of 25 a second.
+
+    The embeddings of every 20 ms are joined by a cubic spline: the features that they hear come in steps of 12 or 20 ms.
+
+    Args:
+      mono: [m] int16, 16 kHz.
+      times_s: [n] seconds of the sound; beyond its ends, what is heard there.
+      features_file: the .npy of the sound's features, where the model was trained on features from a file; it has those of 25
+        pictures a second only.
+
+    Raises:
+      InputError: the file of features is missing, does not fit, or is not wanted.
+    """
+    num_frames = max(2, round(len(mono) / schema.SAMPLES_PER_FRAME))
+    spoken = voice_activity.speech_frames(mono, num_frames)
+    known = np.arange(num_frames) / schema.FPS
+    audio_embedding = self._sound_embeddings(mono, spoken, features_file)
+    if not features_file:
+      half = schema.SAMPLES_PER_FRAME // 2
+      between = self._sound_embeddings(np.append(mono[half:], np.zeros(half, mono.dtype)), spoken, None)
+      audio_embedding = np.stack([audio_embedding, between], 1).reshape(2 * num_frames, -1)
+      known = np.arange(2 * num_frames) / (2 * schema.FPS)
+    spline = make_interp_spline(known, audio_embedding, k=min(3, len(known) - 1))
+    activity = np.interp(times_s, np.arange(num_frames) / schema.FPS, self._eased(spoken)).astype(np.float32)
+    return self._closed(spline(np.clip(times_s, 0, known[-1])).astype(np.float32), activity)
+
+  def _sound_embeddings(self, mono: np.ndarray, spoken: np.ndarray, features_file: str | None) -> np.ndarray:
+    """[n, A], one for each of `spoken` [n]."""
+    windows = self.features.sound_windows(mono, len(spoken), features_file)
+    return self._widened(self._smooth(self.predictor.audio_embeddings(windows), []), spoken)
+
+  def _eased(self, spoken: np.ndarray) -> np.ndarray:
+    config = self.config.silence
+    return voice_activity.eased(spoken, config.lead, config.hold, config.ramp)
+
+  def _closed(self, audio_embedding: np.ndarray, activity: np.ndarray) -> silence.Mouths:
+    if not self.config.silence.close:
       return self.predictor.mouths_of(audio_embedding)
-    activity = voice_activity.eased(spoken, config.lead, config.hold, config.ramp)
     return silence.close_mouth(audio_embedding, activity, self._resting_mouth())
 
   def with_articulation(self) -> 'Trained':
