@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
   config.perceptual = ConfigDict()
   config.perceptual.start_step = num_steps * 3 // 4  # step; from here until Blend-Net joins lips are compared by it too
   config.perceptual.num_frames = 2  # frames a step whose whole lips are, over all devices; at least one on each
-  config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, at least 31
+  config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, times the canonical scale, at least 31
 
   config.sync = ConfigDict()
   config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;

@@ -38,8 +38,9 @@ class Scene:
         mask_head_canonical=canonical.head_mask(frames[chosen], landmarks[chosen]),
         mask_face_canonical=canonical.face_mask(landmarks[chosen], depth.shape), mel=np.zeros((400, 80), np.float32))
     meta = schema.SubjectMeta(
-        format_version=schema.FORMAT_VERSION, height=SIZE, width=SIZE, num_frames=NUM_FRAMES, num_mel=400, focal_px=truth.focal_px,
-        canonical_frame=chosen, lip_box=None, clips=(schema.Clip('talk', 'talk.mp4', 0, NUM_FRAMES, 0, 400),), report={})
+        format_version=schema.SOURCELESS_VERSION, height=SIZE, width=SIZE, num_frames=NUM_FRAMES, num_mel=400,
+        focal_px=truth.focal_px, canonical_frame=chosen, lip_box=None,
+        clips=(schema.Clip('talk', 'talk.mp4', 0, NUM_FRAMES, 0, 400),), report={})
     self.subject = dataclasses.replace(self.subject, meta=meta)
     moves = self.subject.observed_from_canonical
     mouths = projection.canonical_coords(landmarks[:, canonical.LIPS], depth, moves, truth.focal_px)

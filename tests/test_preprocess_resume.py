@@ -64,7 +64,7 @@ def contents(out):
 def test_a_run_that_fails_leaves_the_finished_subject_as_it_was(finished, run, tmp_path, monkeypatch):
   out = shutil.copytree(finished, tmp_path / 'o')
   before = contents(out)
-  assert len(before) == len(schema.ARRAYS) + 3
+  assert len(before) == len(schema.ARRAYS | schema.SOURCE_ARRAYS) + 3
 
   def fail(*arguments):
     raise RuntimeError('stopped')

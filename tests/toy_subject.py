@@ -80,6 +80,6 @@ def write_toy_subject(folder: pathlib.Path, size: int = 64, clip_frames: tuple[i
     np.save(folder / f'{name}.npy', array)
   wavfile.write(folder / 'audio.wav', schema.SAMPLE_RATE, (np.clip(samples.ravel(), -1, 1) * 32767).astype(np.int16))
   schema.write_meta(folder, schema.SubjectMeta(
-      format_version=schema.FORMAT_VERSION, height=size, width=size, num_frames=num_frames, num_mel=mel_start,
+      format_version=schema.SOURCELESS_VERSION, height=size, width=size, num_frames=num_frames, num_mel=mel_start,
       focal_px=focal, canonical_frame=0, lip_box=box, clips=tuple(clips), report={}))
   return folder

@@ -13,4 +13,5 @@ LANDMARKER = flags.DEFINE_string(
     'landmarker', None, 'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy in the cache folder, '
     'which preprocess downloads once.')
 SIZE = flags.DEFINE_integer(
-    'size', None, 'Side of the square face frames, pixels: at least 64, a multiple of 4; by default 500, in the demo 256.')
+    'size', None, 'Side of the square face frames, pixels: at least 64, a multiple of 4; by default as large as the face square of '
+    'the video, 96 ... 500, in the demo 256.')

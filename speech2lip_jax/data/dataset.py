@@ -29,9 +29,19 @@ class Split(NamedTuple):
   test: np.ndarray
 
 
+class Origin(NamedTuple):
+  """Where a subject's frames come from: its videos, and `schema.SOURCE_ARRAYS`."""
+  sources: tuple[schema.Source, ...]
+  crop: np.ndarray
+  source_picture: np.ndarray
+  source_time: np.ndarray
+  points_head: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Subject:
-  """A validated subject folder. Arrays are read-only memory maps, named and shaped as in `schema.ARRAYS`."""
+  """A validated subject folder. Arrays are read-only memory maps, named and shaped as in `schema.ARRAYS` and, None in format 1,
+  in `schema.SOURCE_ARRAYS`."""
   folder: pathlib.Path
   meta: schema.SubjectMeta
   frames: np.ndarray
@@ -43,6 +53,10 @@ class Subject:
   mask_head_canonical: np.ndarray
   mask_face_canonical: np.ndarray
   mel: np.ndarray
+  crop: np.ndarray | None = None
+  source_picture: np.ndarray | None = None
+  source_time: np.ndarray | None = None
+  points_head: np.ndarray | None = None
 
   @functools.cached_property
   def observed_from_canonical(self) -> np.ndarray:
@@ -54,6 +68,19 @@ class Subject:
     """[N, 640] int16, 16 kHz mono: the sound during each frame, a read-only memory map."""
     _, samples = wavfile.read(self.folder / 'audio.wav', mmap=True)
     return samples[:self.meta.num_frames * schema.SAMPLES_PER_FRAME].reshape(-1, schema.SAMPLES_PER_FRAME)
+
+  def origin(self) -> Origin:
+    """Where the frames come from.
+
+    Raises:
+      InputError: the folder is of format 1, which does not say.
+    """
+    sources, crop, picture, time, points = (self.meta.sources, self.crop, self.source_picture, self.source_time,
+                                            self.points_head)
+    if sources is None or crop is None or picture is None or time is None or points is None:
+      raise InputError(f'{self.folder}: format {self.meta.format_version} does not say where its frames lie in their video; '
+                       'run speech2lip preprocess again')
+    return Origin(sources, crop, picture, time, points)
 
   def clip_of_frames(self, frame_ids: np.ndarray) -> np.ndarray:
     """Index into `meta.clips` of each frame."""
@@ -91,7 +118,7 @@ def load_subject(folder: os.PathLike | str) -> Subject:
   if not str(folder):
     raise InputError('config.data.path is empty; give the subject folder: --config.data.path=SUBJECT')
   meta = schema.validate(folder)
-  arrays = {name: schema.load_array(folder, name, meta) for name in schema.ARRAYS}
+  arrays = {name: schema.load_array(folder, name, meta) for name in schema.array_specs(meta)}
   return Subject(folder=pathlib.Path(folder), meta=meta, **arrays)
 
 

@@ -13,6 +13,7 @@ from speech2lip_jax.gamem import compose, mapping
 from speech2lip_jax.gamem.compose import Composition, MouthWindows
 from speech2lip_jax.gamem.depth import CanonicalDepth
 from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
+from speech2lip_jax.ops import sampling
 
 
 def gamem_of(geometry: Geometry, config: ConfigDict | FrozenConfigDict, canonical_depth: CanonicalDepth | None = None) -> 'Gamem':
@@ -96,8 +97,13 @@ class Gamem(nn.Module):
 
   def carry(self, rgb_lip: jax.Array, windows: MouthWindows) -> Composition:
     """Canonical lips [B, h, w, 3], read at C2O and put into the windows."""
-    read = jax.vmap(lambda lip, coords: compose.read_lips(lip, coords, self.geometry.lip_box))
-    return self.merge(read(rgb_lip, windows.coords), windows)
+    return self.merge(self.read(rgb_lip, windows.coords), windows)
+
+  def read(self, rgb_lip: jax.Array, coords: jax.Array) -> jax.Array:
+    """Canonical lips [B, h, w, 3] at the C2O [B, wh, ww, 2] of a frame's pixels, made as coarse as these: [B, wh, ww, 3]."""
+    if self.geometry.lip_blur:
+      rgb_lip = sampling.blur(rgb_lip, self.geometry.lip_blur)
+    return jax.vmap(lambda lip, coords: compose.read_lips(lip, coords, self.geometry.lip_box))(rgb_lip, coords)
 
   def merge(self, lips: jax.Array, windows: MouthWindows) -> Composition:
     """Lips [B, wh, ww, 3], one colour for each pixel of the windows, put into them."""

@@ -18,7 +18,8 @@ class Geometry(NamedTuple):
   """What is static about a subject: shapes, so that one compilation serves all its frames.
 
   window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
-  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size.
+  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size. lip_detail: pixels of the
+  pictures that canonical lips were read from, to one of a frame: 1 … canonical_scale.
   """
   height: int
   width: int
@@ -26,6 +27,15 @@ class Geometry(NamedTuple):
   window: tuple[int, int]
   focal: float
   canonical_scale: float
+  lip_detail: float
+
+  @property
+  def lip_blur(self) -> float:
+    """The share of each neighbour (`sampling.blur`) that makes canonical lips as coarse as a frame, which samples them sparsely.
+
+    Its variance is that between a frame's pixel and a finer one, both boxes: (1 − 1/detail²)·scale²/12 canonical pixels squared.
+    """
+    return (1 - self.lip_detail**-2) * self.canonical_scale**2 / 24
 
 
 class View(NamedTuple):
@@ -75,15 +85,19 @@ def _lip_extent_observed(view: View, box: LipBox, depth_canonical: np.ndarray) -
 def subject_geometry(subject: Subject, config: ConfigDict) -> Geometry:
   """Static shapes: the window holds the lip box of every frame, plus `config.blend.context` on each side."""
   meta = subject.meta
-  return view_geometry(View.of_subject(subject), meta.lip_box, subject.depth_canonical, config.blend.context * meta.width)
+  return view_geometry(View.of_subject(subject), subject, config.blend.context * meta.width)
 
 
-def view_geometry(view: View, box: LipBox, depth_canonical: np.ndarray, context: float) -> Geometry:
-  """Static shapes of a view: the window holds the lip box of every picture, plus `context` pixels on each side."""
-  extent = _lip_extent_observed(view, box, depth_canonical)
+def view_geometry(view: View, subject: Subject, context: float) -> Geometry:
+  """Static shapes of a view of a subject: the window holds the lip box of every picture, plus `context` pixels on each side."""
+  box = subject.meta.lip_box
+  extent = _lip_extent_observed(view, box, subject.depth_canonical)
   size = np.ceil((extent + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
   window = (min(int(size[0]), view.height), min(int(size[1]), view.width))
-  return Geometry(view.height, view.width, box, window, view.focal, view.canonical_scale)
+  # Format 1 read canonical lips from the frames, whatever their scale.
+  read_at = subject.meta.width if subject.crop is None else float(np.median(subject.crop[:, 2]))
+  lip_detail = min(max(read_at / view.width, 1.0), max(view.canonical_scale, 1.0))
+  return Geometry(view.height, view.width, box, window, view.focal, view.canonical_scale, lip_detail)
 
 
 def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstants:

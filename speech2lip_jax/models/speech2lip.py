@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import FrozenConfigDict
 
-from speech2lip_jax.gamem import compose
 from speech2lip_jax.gamem.compose import Composition, window_fade
 from speech2lip_jax.gamem.depth import CanonicalDepth
 from speech2lip_jax.gamem.module import gamem_of
@@ -155,8 +154,8 @@ class Speech2Lip(nn.Module):
     box, shape = self.geometry.lip_box, coords_canonical.shape
     heard = audio_embedding[:, :self.config.audio.num_features]
     rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), heard, frame_id)
-    read = jax.vmap(lambda base, coords: compose.read_lips(base, coords, box))
-    return rgb.reshape(*shape[:-1], 3) + read(jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3)), coords_canonical)
+    base = jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3))
+    return rgb.reshape(*shape[:-1], 3) + self.gamem.read(base, coords_canonical)
 
   def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
               depth_canonical: jax.Array) -> Composition:
@@ -205,7 +204,7 @@ class Speech2Lip(nn.Module):
       beside = self._beside_field(rgb, audio_embedding, constants).reshape(-1, box.height, box.width, 3)
       lips = self.paint_at(audio_embedding, frame_id, windows.coords, base + added + beside)
       if tone is not None:
-        lips = lips * jax.vmap(lambda coords: compose.read_lips(tone, coords, box))(windows.coords)
+        lips = lips * self.gamem.read(jnp.broadcast_to(tone, beside.shape), windows.coords)
       composition = self.gamem.merge(lips, windows)
     else:
       lips = self.paint(audio_embedding, frame_id, constants) + added

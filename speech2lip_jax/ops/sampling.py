@@ -99,12 +99,17 @@ def _pixel_grid(height, width):
   return jnp.stack([x, y], axis=-1)
 
 
-def fine_detail(image: jax.Array) -> jax.Array:
-  """What a blur of half a pixel, (1, 6, 1) / 8 both ways, takes from images [B, H, W, C]; beyond a border its pixels go on."""
+def blur(image: jax.Array, share: float) -> jax.Array:
+  """Images [B, H, W, C] in which each pixel gets `share` from either neighbour, both ways; beyond a border its pixels go on."""
   blurred = image
   for axis in (1, 2):
     size = image.shape[axis]
     padded = jnp.pad(blurred, [(int(i == axis),) * 2 for i in range(4)], 'edge')
     before, after = (jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2))
-    blurred = 0.75 * blurred + 0.125 * (before + after)
-  return image - blurred
+    blurred = (1 - 2 * share) * blurred + share * (before + after)
+  return blurred
+
+
+def fine_detail(image: jax.Array) -> jax.Array:
+  """What a blur of half a pixel, (1, 6, 1) / 8 both ways, takes from images [B, H, W, C]."""
+  return image - blur(image, 0.125)

@@ -15,11 +15,10 @@ from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.flags import LANDMARKER, OUT, SIZE, VIDEO
 
-DEFAULT_SIZE = 500
-
 _CANONICAL_SCALE = flags.DEFINE_float(
     'canonical_scale', 1.0,
-    'Side of the canonical image over --size, 1 ... 3: more keeps finer lips and costs its square in training.')
+    'Side of the canonical image over --size, 1 ... 3: more keeps finer lips, read from the video itself, and costs its square '
+    'in training. 0: as large as the face square of the video.')
 _TRACKS = flags.DEFINE_multi_string(
     'tracks', None,
     'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
@@ -37,7 +36,7 @@ def main() -> None:
   if not OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
   from speech2lip_jax.preprocess.pipeline import preprocess
-  preprocess(_split(VIDEO.value), OUT.value, DEFAULT_SIZE if SIZE.value is None else SIZE.value, LANDMARKER.value,
+  preprocess(_split(VIDEO.value), OUT.value, SIZE.value, LANDMARKER.value,
              _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
   name = pathlib.Path(OUT.value).resolve().name
   print(usage.next_command('train', workdir=f'runs/{name}', **{'config.data.path': OUT.value}))

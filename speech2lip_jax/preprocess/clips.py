@@ -7,7 +7,8 @@ import numpy as np
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.data import mel, schema
-from speech2lip_jax.preprocess import audio, crop, gaps, people, stages, video
+from speech2lip_jax.ops.boxes import LipBox
+from speech2lip_jax.preprocess import audio, crop, gaps, people, projection, stages, video
 
 PART_FRAMES = 500  # unit of parallel and of resumed work
 MAX_WITH_OTHERS = 0.01  # of a video's frames; fewer are a detector's ghosts
@@ -42,6 +43,10 @@ class Plan:
   def num_frames(self) -> int:
     return len(self.landmarks)
 
+  @property
+  def largest_crop(self) -> crop.Crop:
+    return max((clip.crop for clip in self.clips), key=lambda window: window.side)
+
 
 @dataclasses.dataclass(frozen=True)
 class FramePart:
@@ -64,8 +69,16 @@ def _read_landmarks(segments) -> tuple[np.ndarray, np.ndarray, int]:
   return found, thumbnails, num_with_others
 
 
-def plan(segments, infos: list[video.VideoInfo], size: int) -> Plan:
-  """Reads the landmarks of all segments and decides on clips and crops.
+@dataclasses.dataclass(frozen=True)
+class LipView:
+  """What canonical lips are read with. depth: [S, S] float32 D_c; focal_px: of the canonical image."""
+  box: LipBox
+  depth: np.ndarray
+  focal_px: float
+
+
+def plan(segments, infos: list[video.VideoInfo], size: int | None) -> Plan:
+  """Reads the landmarks of all segments and decides on clips, crops and, where `size` is None, the frames' size.
 
   Raises:
     InputError: nothing is left.
@@ -108,7 +121,7 @@ def plan(segments, infos: list[video.VideoInfo], size: int) -> Plan:
 
 
 def frame_parts(chosen: Plan, folder: pathlib.Path, mark: str) -> list[FramePart]:
-  """The units of work of writing frames.npy."""
+  """The units of work of reading all frames; `folder` takes their markers."""
   parts = []
   for index, clip in enumerate(chosen.clips):
     for start in range(clip.start, clip.stop, PART_FRAMES):
@@ -119,11 +132,46 @@ def frame_parts(chosen: Plan, folder: pathlib.Path, mark: str) -> list[FramePart
 
 
 def write_frames(part: FramePart, path: pathlib.Path) -> int:
-  """Decodes, crops and stores one part in the memory-mapped array at `path`; returns its number of frames."""
+  """Decodes, crops and stores one part in the memory-mapped array at `path`; returns its number of frames.
+
+  Its marker holds time_s and order [n] of the pictures shown, as `video.Shown` has them.
+  """
   frames = np.lib.format.open_memmap(path, 'r+')
-  for row, image in enumerate(crop.read_crops(part.clip.info, part.clip.crop, part.wanted)):
-    frames[part.first_frame + row] = image
+  times, orders = np.zeros(len(part.wanted)), np.zeros(len(part.wanted), int)
+  for row, shown in enumerate(crop.read_crops(part.clip.info, part.clip.crop, part.wanted)):
+    frames[part.first_frame + row], times[row], orders[row] = shown.image, shown.time_s, shown.order
   frames.flush()
+  stages.save(part.marker, part.mark, time_s=times, order=orders)
+  return len(part.wanted)
+
+
+def write_origin(out: pathlib.Path, chosen: Plan, parts: list[FramePart]) -> None:
+  """Writes crop.npy, source_picture.npy and source_time.npy; parts: those of `frame_parts`, all done."""
+  shown = [(record['time_s'], record['order']) for record in (stages.load(part.marker) for part in parts)]
+  numbers = [np.zeros(0, np.int32)] * len(parts)
+  for info in {part.clip.info: None for part in parts}:
+    own = [index for index, part in enumerate(parts) if part.clip.info == info]
+    for index, rows in zip(own, video.picture_numbers(info, [shown[index] for index in own])):
+      numbers[index] = rows
+  windows = np.array([(clip.crop.left, clip.crop.top, clip.crop.side) for clip in chosen.clips], np.float32)
+  stages.save_array(out / 'crop.npy', np.repeat(windows, [clip.num_frames for clip in chosen.clips], axis=0))
+  stages.save_array(out / 'source_picture.npy', np.concatenate(numbers))
+  stages.save_array(out / 'source_time.npy', np.concatenate([times for times, _ in shown]))
+
+
+def write_lips(part: FramePart, path: pathlib.Path, view: LipView, moves: np.ndarray) -> int:
+  """As `write_frames`, the canonical lips of one part, read from the source's own pixels.
+
+  Args:
+    moves: [n, 4, 4] observed_from_canonical of the part's frames.
+  """
+  lips = np.lib.format.open_memmap(path, 'r+')
+  canonical_size = len(view.depth)
+  window = dataclasses.replace(part.clip.crop, size=min(part.clip.crop.side, canonical_size))  # never enlarged before it is read
+  scale = canonical_size / window.size
+  for row, (shown, move) in enumerate(zip(crop.read_crops(part.clip.info, window, part.wanted), moves)):
+    lips[part.first_frame + row] = projection.read_lips(shown.image, view.box, view.depth, move, view.focal_px / scale, scale)
+  lips.flush()
   stages.save(part.marker, part.mark)
   return len(part.wanted)
 
@@ -144,8 +192,9 @@ def write_sound(out: pathlib.Path, chosen: Plan) -> list[int]:
   return [len(steps) for steps in mels]
 
 
-def records(chosen: Plan, num_mels: list[int]) -> tuple[schema.Clip, ...]:
-  """The clips as meta.json holds them."""
+def records(chosen: Plan, infos: list[video.VideoInfo], num_mels: list[int]) -> tuple[schema.Clip, ...]:
+  """The clips as meta.json holds them; infos: all videos."""
   mel_starts = np.cumsum([0, *num_mels]).tolist()
-  return tuple(schema.Clip(clip.name, clip.info.path, clip.first_frame, clip.num_frames, mel_start, num_mel)
+  return tuple(schema.Clip(clip.name, clip.info.path, clip.first_frame, clip.num_frames, mel_start, num_mel,
+                           infos.index(clip.info))
                for clip, mel_start, num_mel in zip(chosen.clips, mel_starts, num_mels))

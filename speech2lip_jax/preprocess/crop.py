@@ -13,6 +13,7 @@ from speech2lip_jax.preprocess import video
 SIDE_PER_FACE = 2.0  # crop side over face height (chin to forehead landmarks): hair and shoulders' start are inside
 MAX_SIDE_PER_FACE = 3.0  # a face that wanders further leaves its crop: smaller faces would serve no video
 MARGIN = 1.04  # the crop holds the face's whole path with this much to spare
+MIN_SIZE, MAX_SIZE = 96, 500  # px of a frame, where they choose themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +44,23 @@ def face_path(landmarks: np.ndarray) -> np.ndarray:
   return np.concatenate([np.percentile(low, 0.5, axis=0), np.percentile(high, 99.5, axis=0)])
 
 
-def choose_crops(infos: list[video.VideoInfo], faces: list[np.ndarray], size: int) -> tuple[list[Crop], dict]:
+def choose_size(side: int) -> int:
+  """Side of the frames, pixels, from that of the largest square in its source: no larger, a multiple of 4, within limits."""
+  return min(max(side // 4 * 4, MIN_SIZE), MAX_SIZE)
+
+
+def choose_scale(side: int, size: int) -> float:
+  """1 … 3: the canonical image over frames of `size` that is as large as the largest square in its source, an even size."""
+  return min(max(side // 2 * 2, size), 3 * size) / size
+
+
+def choose_crops(infos: list[video.VideoInfo], faces: list[np.ndarray], size: int | None) -> tuple[list[Crop], dict]:
   """The crop of each video, with one ratio of side to face height for all, as large as asked and as the frames allow.
 
   Args:
     infos: the videos.
     faces: for each, landmarks [n, 478, ≥2] of the frames that are kept, source pixels.
-    size: side of the result, pixels.
+    size: side of the result, pixels; None lets `choose_size` decide.
 
   Returns:
     The crops, and a report: the ratio used, and the names of videos whose face leaves its crop.
@@ -60,9 +71,10 @@ def choose_crops(infos: list[video.VideoInfo], faces: list[np.ndarray], size: in
                                  for path, height in zip(paths, heights)]])
   ratio = min(
       [wanted, MAX_SIDE_PER_FACE, *[min(info.width, info.height) / height for info, height in zip(infos, heights)]])
+  sides = [min(round(ratio * height), info.width, info.height) for info, height in zip(infos, heights)]
+  size = choose_size(max(sides)) if size is None else size
   crops, outside = [], []
-  for info, height, path in zip(infos, heights, paths):
-    side = min(round(ratio * height), info.width, info.height)
+  for info, side, path in zip(infos, sides, paths):
     left, top = ((path[:2] + path[2:] + 1 - side) / 2).round().astype(int)
     left, top = int(np.clip(left, 0, info.width - side)), int(np.clip(top, 0, info.height - side))
     crops.append(Crop(top, left, side, size))
@@ -71,17 +83,17 @@ def choose_crops(infos: list[video.VideoInfo], faces: list[np.ndarray], size: in
   return crops, {'side_per_face': ratio, 'face_leaves_crop': outside}
 
 
-def read_crops(info: video.VideoInfo, crop: Crop, wanted: np.ndarray) -> Iterator[np.ndarray]:
-  """Yields the crop [size, size, 3] uint8 RGB of each grid frame of `wanted` (sorted ints), in order."""
+def read_crops(info: video.VideoInfo, crop: Crop, wanted: np.ndarray) -> Iterator[video.Shown]:
+  """Yields each grid frame of `wanted` (sorted ints), in order, its image the crop [size, size, 3] uint8 RGB."""
   import cv2
   interpolation = cv2.INTER_AREA if crop.size < crop.side else cv2.INTER_CUBIC
   pending = iter(wanted.tolist())
   following = next(pending, None)
   if following is None:
     return
-  for grid, frame in video.read_frames(info, int(wanted[0]), int(wanted[-1]) + 1):
-    if grid == following:
-      window = frame[crop.top:crop.top + crop.side, crop.left:crop.left + crop.side]
-      yield window if crop.size == crop.side else cv2.resize(window, (crop.size, crop.size),
-                                                             interpolation=interpolation)
+  for shown in video.read_shown(info, int(wanted[0]), int(wanted[-1]) + 1):
+    if shown.grid == following:
+      window = shown.image[crop.top:crop.top + crop.side, crop.left:crop.left + crop.side]
+      yield shown._replace(image=window if crop.size == crop.side else cv2.resize(window, (crop.size, crop.size),
+                                                                                  interpolation=interpolation))
       following = next(pending, None)

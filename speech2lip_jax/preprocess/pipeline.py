@@ -9,7 +9,6 @@ there stays as it is while a run works or fails, an interrupted run continues wh
     OUT/stages/MARK/subject/      the new subject's files; meta.json is the last, and says that it is whole
     OUT/stages/MARK/*.npz         records of stages that are done, each written after everything that its stage writes
 """
-import dataclasses
 import functools
 import os
 import pathlib
@@ -25,16 +24,15 @@ from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.ops import boxes
 from speech2lip_jax.ops.poses import relative_pose
-from speech2lip_jax.preprocess import DEFAULT_SIZE
 
-VERSION = 5  # of what the stages after the landmarks compute; part of their fingerprints
+VERSION = 6  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
 QUIET = ('sound check', 'landmarks', 'frames', 'lips')  # stages of a moment, or with a bar of their own
 
 
 def preprocess(patterns: Sequence[str],
                out: os.PathLike | str,
-               size: int = DEFAULT_SIZE,
+               size: int | None = None,
                landmarker: str | None = None,
                tracks: Sequence[str] | None = None,
                canonical_scale: float = 1.0) -> schema.SubjectMeta:
@@ -43,42 +41,44 @@ def preprocess(patterns: Sequence[str],
   Args:
     patterns: paths or glob patterns.
     out: folder to write or to continue.
-    size: side of the face frames, pixels.
+    size: side of the face frames, pixels; None takes the face square's of the videos (`crop.choose_size`).
     landmarker: path of MediaPipe's face_landmarker.task, or None to find or fetch it.
     tracks: paths or patterns of landmark files (`preprocess.tracks`), one a video, which replace the detector; or None.
-    canonical_scale: side of the canonical image over `size`, 1 … 3.
+    canonical_scale: side of the canonical image over `size`, 1 … 3; 0 takes the face square's (`crop.choose_scale`).
 
   Raises:
     InputError: a bad flag, tracks that do not belong to the videos, an unusable video, no face, too little room on the disk.
   """
   started = time.monotonic()
-  if size < MIN_SIZE or size % 4:
+  if size is not None and (size < MIN_SIZE or size % 4):
     raise InputError(
         f'--size {size}: must be at least {MIN_SIZE} and a multiple of 4; try --size {max(MIN_SIZE, size // 4 * 4)}')
-  if not 1 <= canonical_scale <= 3 or size * canonical_scale % 1:
-    raise InputError(f'--canonical_scale {canonical_scale}: must be 1 ... 3 and give a whole number of pixels with --size '
-                     f'{size}; 1.5 and 2 always do')
+  if canonical_scale and (not 1 <= canonical_scale <= 3 or (size or 4) * canonical_scale % 1):
+    raise InputError(f'--canonical_scale {canonical_scale}: must be 0, or 1 ... 3 and give a whole number of pixels with --size '
+                     f'{size or "of any multiple of 4"}; 1.5 and 2 always do')
   out = pathlib.Path(out)
   _check_out(out)
   # Heavy libraries come after the cheap checks, so that a mistyped flag is answered at once.
   from speech2lip_jax.preprocess import landmarks, video
   paths = video.expand_inputs(list(patterns))
   infos = [video.probe(path) for path in paths]
-  _check_disk(out, infos, size)
+  if size is not None:
+    _check_disk(out, infos, size, canonical_scale or 1.0)
   sources = (video.expand_inputs(list(tracks), '--tracks') if tracks is not None
              else [landmarks.find_model(landmarker)] * len(infos))
   work = _Work(out, infos, size, canonical_scale, sources, tracks is not None)
-  if not _is_finished(out, work.final_mark):
+  if not work.is_finished():
     (out / 'stages').mkdir(parents=True, exist_ok=True)
     with files.lock(out, 'preprocess'):
       _replace_subject(out)  # a run that was stopped while it did that had nothing else left to do
-      if not _is_finished(out, work.final_mark):
+      if not work.is_finished():
         print(f'{out}: from {len(infos)} video file(s), {sum(info.num_frames for info in infos)} frames', flush=True)
         meta = work.run(started)
         _summarise(out, meta, time.monotonic() - started)
         return meta
-  print(f'{out}: already made from these {len(infos)} videos with --size {size}; nothing to do')
-  return schema.read_meta(out)
+  meta = schema.read_meta(out)
+  print(f'{out}: already made from these {len(infos)} videos with --size {meta.width}; nothing to do')
+  return meta
 
 
 def _replace_subject(out: pathlib.Path) -> None:
@@ -106,10 +106,10 @@ def _check_out(out: pathlib.Path) -> None:
     raise InputError(f'--out {out}: cannot write into {parent}; give a folder of yours')
 
 
-def _check_disk(out: pathlib.Path, infos, size: int) -> None:
+def _check_disk(out: pathlib.Path, infos, size: int, scale: float) -> None:
   """A subject that is there is not counted as free room: it goes when the new one is whole, not before."""
   num_frames = sum(info.num_frames for info in infos)
-  needed = num_frames * (size * size * 3 * 1.05 + 8_000)
+  needed = num_frames * (size * size * 3 * (1 + 0.05 * scale * scale) + 8_000)
   unfinished = sum(_allocated(file) for file in (out / 'stages').glob('*/subject/*'))
   parent = next(folder for folder in [out, *out.absolute().parents] if folder.exists())
   free = shutil.disk_usage(parent).free + unfinished
@@ -126,30 +126,56 @@ def _allocated(file: pathlib.Path) -> float:
   return getattr(status, 'st_blocks', status.st_size / 512) * 512
 
 
-def _is_finished(out: pathlib.Path, mark: str) -> bool:
-  try:
-    return schema.validate(out).report.get('fingerprint') == mark
-  except InputError:
-    return False
-
-
 class _Work:
   """One run: what goes in, and the stages that turn it into a subject."""
 
-  def __init__(self, out: pathlib.Path, infos, size: int, scale: float, sources: list[str], are_tracks: bool):
-    """sources: for each video the file of its tracks if `are_tracks`, else of the landmark model."""
-    from speech2lip_jax.preprocess import landmarks, stages, tracks
-    self.out, self.infos, self.size, self.scale = out, infos, size, scale
+  def __init__(self, out: pathlib.Path, infos, size: int | None, scale: float, sources: list[str], are_tracks: bool):
+    """size, scale: as `preprocess` is asked; sources: for each video the file of its tracks if `are_tracks`, else of the landmark
+    model."""
+    from speech2lip_jax.preprocess import landmarks, tracks
+    self.out, self.infos, self.asked = out, infos, (size, scale)
     self.sources, self.are_tracks = sources, are_tracks
     if are_tracks:
       self.rows = tracks.grid_pictures(sources, infos)
     digests = {source: landmarks.file_digest(source) for source in set(sources)}
     self.segments = landmarks.segments(infos, out / 'stages' / 'landmarks', [digests[source] for source in sources])
-    self.mark = stages.fingerprint(VERSION, size, [segment.mark for segment in self.segments])
-    self.final_mark = stages.fingerprint(self.mark, scale)  # the stages up to tracking serve every scale
-    self.work = out / 'stages' / self.mark
-    self.new = self.work / 'subject'
     self.seconds: dict[str, float] = {}
+
+  def _sizes(self, side: int) -> tuple[int, float]:
+    """Size and canonical scale, from the largest square in its source where they are not given."""
+    from speech2lip_jax.preprocess import crop
+    size, scale = self.asked
+    size = size or crop.choose_size(side)
+    return size, scale or crop.choose_scale(side, size)
+
+  def _marks(self, size: int, scale: float) -> tuple[str, str]:
+    """Fingerprints of the stages up to tracking, which serve every scale, and of all."""
+    from speech2lip_jax.preprocess import stages
+    mark = stages.fingerprint(VERSION, size, [segment.mark for segment in self.segments])
+    return mark, stages.fingerprint(mark, scale)
+
+  def is_finished(self) -> bool:
+    """Whether `out` is what this run would make; what it chooses by itself follows from that subject's own squares."""
+    try:
+      meta = schema.validate(self.out)
+      if meta.sources is None:
+        return False
+      side = int(schema.load_array(self.out, 'crop', meta)[:, 2].max())
+    except InputError:
+      return False
+    return meta.report.get('fingerprint') == self._marks(*self._sizes(side))[1]
+
+  def _settle(self, plan) -> None:
+    """Sets what depends on the frames' size: `size`, `scale`, the fingerprints, and where the work lies."""
+    side, (size, scale) = plan.largest_crop.side, self.asked
+    self.size, self.scale = self._sizes(side)
+    if size is None or not scale:
+      print(f'face square is {side} px of the source: --size {self.size}'
+            + ('' if scale else f' --canonical_scale {self.scale:g}'))
+    _check_disk(self.out, self.infos, self.size, self.scale)
+    self.mark, self.final_mark = self._marks(self.size, self.scale)
+    self.work = self.out / 'stages' / self.mark
+    self.new = self.work / 'subject'
 
   def run(self, started: float) -> schema.SubjectMeta:
     """All stages; returns what meta.json says."""
@@ -158,27 +184,27 @@ class _Work:
       self._timed('sound check', audio.check, info)
     with parallel.make_pool() as pool:
       self._timed('landmarks', self._find_landmarks, pool)
-      plan = self._timed('clips', clips.plan, self.segments, self.infos, self.size)
+      plan = self._timed('clips', clips.plan, self.segments, self.infos, self.asked[0])
       for note in plan.notes:
         print(note)
+      self._settle(plan)
       self._make_room()
       self._timed('frames', self._write_frames, pool, plan)
       track = self._timed('tracking', self._track, pool, plan)
-    mels = self._timed('sound', clips.write_sound, self.new, plan)
-    canonical_frame, box, canonical_report = self._timed('canonical', self._canonical, plan, track)
-    self._timed('lips', self._write_lips, track, canonical_frame, box)
+      mels = self._timed('sound', clips.write_sound, self.new, plan)
+      canonical_frame, box, canonical_report = self._timed('canonical', self._canonical, plan, track)
+      self._timed('lips', self._write_lips, pool, plan, track, canonical_frame, box)
     num_frames = plan.num_frames
     report = {
         'fingerprint': self.final_mark, 'tracking': track.report, 'quality': self.quality, 'warnings': self.warnings,
         'notes': plan.notes, 'crop': plan.crop_report, 'canonical': canonical_report,
         'events': plan.events, 'num_interpolated': int(plan.is_interpolated.sum()),
-        'sources': [dataclasses.asdict(info) for info in self.infos],
         'seconds': {name: round(value, 3) for name, value in self.seconds.items()},
         'seconds_per_frame': (time.monotonic() - started) / num_frames}
     meta = schema.SubjectMeta(
         format_version=schema.FORMAT_VERSION, height=self.size, width=self.size, num_frames=num_frames,
         num_mel=sum(mels), focal_px=track.focal_px, canonical_frame=canonical_frame, lip_box=box, canonical_scale=self.scale,
-        clips=clips.records(plan, mels), report=report)
+        clips=clips.records(plan, self.infos, mels), sources=tuple(info.source for info in self.infos), report=report)
     self._timed('contact sheet', contact.write, self.new, meta)
     schema.write_meta(self.new, meta)
     schema.validate(self.new)
@@ -241,6 +267,7 @@ class _Work:
                      plan.num_frames - left)
     stages.save_array(self.new / 'landmarks.npy', plan.landmarks[..., :2].astype(np.float32))
     stages.save_array(self.new / 'is_interpolated.npy', plan.is_interpolated)
+    clips.write_origin(self.new, plan, parts)
     stages.save(record, self.mark)
 
   def _track(self, pool, plan):
@@ -266,6 +293,7 @@ class _Work:
                   measured=measured, weight=weight,
                   report_names=np.array(list(track.report)), report_values=np.array(list(track.report.values())))
     stages.save_array(self.new / 'observed_from_head.npy', track.observed_from_head)
+    stages.save_array(self.new / 'points_head.npy', track.points.astype(np.float32))
     events = [event['event'] for happened in plan.events.values() for event in happened]
     source_scale = np.repeat([clip.crop.side / self.size for clip in plan.clips], lengths)
     self.quality, self.warnings = quality.assess(
@@ -294,7 +322,8 @@ class _Work:
     box = canonical.lip_box(mouths[~plan.is_interpolated], canonical_size)
     return chosen, box, {'mouth_width_px': float(np.median(np.ptp(mouths[..., 0], axis=1)))}
 
-  def _write_lips(self, track, canonical_frame: int, box: boxes.LipBox) -> None:
+  def _write_lips(self, pool, plan, track, canonical_frame: int, box: boxes.LipBox) -> None:
+    """Larger than the frames, canonical lips are read from the videos again, which show more of them than the frames do."""
     from concurrent import futures
 
     from speech2lip_jax.preprocess import projection
@@ -302,13 +331,31 @@ class _Work:
     depth = np.load(self.new / 'depth_canonical.npy')
     poses = track.observed_from_head.astype(np.float64)
     moves = relative_pose(poses, poses[canonical_frame])
+    if self.scale > 1:
+      self._read_source_lips(pool, plan, moves, box, depth, track.focal_px * self.scale)
+      return
     lips = np.lib.format.open_memmap(self.new / 'rgb_lip_canonical.npy', 'w+', np.uint8, (len(frames), box.height, box.width, 3))
-    read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px, scale=self.scale)
+    read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
       for n, image in enumerate(Bar(results, total=len(frames), title='lips')):
         lips[n] = image
     lips.flush()
+
+  def _read_source_lips(self, pool, plan, moves: np.ndarray, box: boxes.LipBox, depth: np.ndarray, focal_px: float) -> None:
+    """Canonical lips under observed_from_canonical [N, 4, 4]; focal_px: of the canonical image."""
+    from speech2lip_jax.preprocess import clips, parallel, stages
+    folder = self.work / self.final_mark  # of this scale alone
+    lips, view = folder / 'lips.npy', clips.LipView(box, depth, focal_px)
+    parts = clips.frame_parts(plan, folder, self.final_mark)
+    todo = [part for part in parts if not (lips.is_file() and stages.is_done(part.marker, self.final_mark))]
+    if len(todo) == len(parts):
+      folder.mkdir(parents=True, exist_ok=True)
+      np.lib.format.open_memmap(lips, 'w+', np.uint8, (plan.num_frames, box.height, box.width, 3)).flush()
+    calls = [(part, lips, view, moves[part.first_frame:part.first_frame + len(part.wanted)]) for part in todo]
+    left = sum(len(part.wanted) for part in todo)
+    parallel.run_all(pool, clips.write_lips, calls, 'lips', plan.num_frames, plan.num_frames - left)
+    os.replace(lips, self.new / 'rgb_lip_canonical.npy')
 
 
 def _summarise(out: pathlib.Path, meta: schema.SubjectMeta, seconds: float) -> None:

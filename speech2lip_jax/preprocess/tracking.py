@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
+from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import rigid
 
 RIGHT_EYE, LEFT_EYE, FOREHEAD, CHIN = 33, 263, 10, 152  # outer corners; top and bottom of the face
@@ -35,7 +36,7 @@ RIGID_POINTS = np.array([
     168, 6, 197, 195, 122, 351, 196, 419, 193, 417, 188, 412, 174, 399, 236, 456, 3, 248,  # bridge of the nose
     33, 133, 362, 263, 130, 359])  # eye corners; the nose's tip is left out, for judging; before the ears points slide
 NOSE_TIP = 4
-NUM_FACE_POINTS = 468  # the ten irises' points look about
+NUM_FACE_POINTS = schema.NUM_FACE_POINTS  # the ten irises' points look about
 
 SMOOTHNESS = 3.0  # weight of the pose's squared second differences (pixels) against all squared residuals
 SHAPE_SMOOTHNESS = 0.02  # the same in the first stage, where only frames without landmarks need it

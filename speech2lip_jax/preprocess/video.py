@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -20,12 +21,13 @@ from speech2lip_jax.data import schema
 
 MIN_CLIP_S = 0.5  # shorter runs teach nothing and have no full speech window
 SEEK_MARGIN_S = 0.5  # seek early: the first pictures after a seek may be incomplete
+SAME_TIME_S = 1e-6
+UNTAGGED_RANGE, UNTAGGED = 0, 2  # FFmpeg's numbers of a colour range, and of a matrix, primaries or a transfer, that is not told
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-  """What probing found. width, height: upright, square pixels; rotation: 0, 90, 180, 270 degrees counter-clockwise;
-  start_s: first picture's time; num_frames: at 25 fps."""
+  """What probing found: the values of `schema.Source`, and num_frames: at 25 fps; has_timestamps: every packet has one."""
   path: str
   width: int
   height: int
@@ -37,6 +39,12 @@ class VideoInfo:
   has_timestamps: bool
   file_size: int
   mtime_ns: int
+  pixel_aspect: float
+  pix_fmt: str | None
+  colour_range: int | None
+  colour_matrix: int | None
+  colour_primaries: int | None
+  colour_transfer: int | None
 
   @property
   def name(self) -> str:
@@ -46,6 +54,20 @@ class VideoInfo:
   def identity(self) -> tuple[str, int, int]:
     """What says that a file is still the same one."""
     return os.path.abspath(self.path), self.file_size, self.mtime_ns
+
+  @property
+  def source(self) -> schema.Source:
+    """What a subject keeps of it."""
+    return schema.Source(**{field.name: getattr(self, field.name) for field in dataclasses.fields(schema.Source)})
+
+
+class Shown(NamedTuple):
+  """A grid frame and the source picture that it shows. image: [H, W, 3] uint8 RGB, the same array where a picture is repeated.
+  time_s: seconds since the source's first picture. order: pictures that this reading decoded before it."""
+  grid: int
+  image: np.ndarray
+  time_s: float
+  order: int
 
 
 def expand_inputs(patterns: list[str], flag: str = '--video') -> list[str]:
@@ -132,27 +154,36 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
     else:
       has_timestamps, start_s, duration_s = False, 0.0, num_packets / fps
     aspect = float(stream.sample_aspect_ratio or 1)
-    height, width = first.height, round(first.width * aspect) if 0.2 < aspect < 5 else first.width
+    aspect = aspect if 0.2 < aspect < 5 else 1.0
+    height, width = first.height, round(first.width * aspect)
+    codec = stream.codec_context
+    colours = [None if value == untagged else value for value, untagged in (
+        (codec.color_range, UNTAGGED_RANGE), (codec.colorspace, UNTAGGED), (codec.color_primaries, UNTAGGED),
+        (codec.color_trc, UNTAGGED))]
+    pix_fmt = codec.pix_fmt
     rotation = round(first.rotation / 90) % 4 * 90
     height, width = (width, height) if rotation % 180 else (height, width)
   if duration_s < MIN_CLIP_S:
     raise InputError(f'{path}: only {duration_s:.2f} s long; a clip needs at least {MIN_CLIP_S} s, leave it out')
   status = os.stat(path)
   return VideoInfo(path, width, height, rotation, fps, start_s, duration_s, max(1, round(duration_s * schema.FPS)),
-                   has_timestamps, status.st_size, status.st_mtime_ns)
+                   has_timestamps, status.st_size, status.st_mtime_ns, aspect, pix_fmt, *colours)
 
 
 def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
                 max_side: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields (g, frame) for grid frames start ≤ g < stop, in order; a video that ends early repeats its last picture.
+  """Yields (g, frame) for grid frames start ≤ g < stop, in order: `grid` and `image` of `read_shown`."""
+  for shown in read_shown(info, start, stop, max_side):
+    yield shown.grid, shown.image
+
+
+def read_shown(info: VideoInfo, start: int = 0, stop: int | None = None, max_side: int | None = None) -> Iterator[Shown]:
+  """Yields grid frames start ≤ g < stop, in order; a video that ends early repeats its last picture.
 
   Args:
     info: from `probe`.
     start, stop: half-open range of the 25 fps grid; all frames when left out.
     max_side: shrink frames whose longer side is larger than this many pixels.
-
-  Yields:
-    g and [H, W, 3] uint8 RGB; a repeated picture is the same array.
   """
   stop = info.num_frames if stop is None else stop
   with open_container(info.path) as container:
@@ -160,14 +191,14 @@ def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
     stream.thread_type = 'AUTO'
     grid, before, before_time, shown = start, None, 0.0, None
     image: np.ndarray  # of `shown`
-    for time_s, picture in _timed_pictures(container, stream, info, start / schema.FPS):
-      while grid < stop and time_s >= grid / schema.FPS - 1e-6:
+    for order, (time_s, picture) in enumerate(_timed_pictures(container, stream, info, start / schema.FPS)):
+      while grid < stop and time_s >= grid / schema.FPS - SAME_TIME_S:
         target = grid / schema.FPS
-        is_later_nearer = before is None or time_s - target < target - before_time - 1e-6
+        is_later_nearer = before is None or time_s - target < target - before_time - SAME_TIME_S
         nearest = picture if is_later_nearer else before
         if nearest is not shown:
           shown, image = nearest, _to_rgb(nearest, info, max_side)
-        yield grid, image
+        yield Shown(grid, image, time_s, order) if is_later_nearer else Shown(grid, image, before_time, order - 1)
         grid += 1
       before, before_time = picture, time_s
       if grid >= stop:
@@ -177,7 +208,7 @@ def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
           f'{info.path}: no picture decodes at {start / schema.FPS:.2f} s; re-encode it, for example to H.264 mp4')
     image = image if shown is before else _to_rgb(before, info, max_side)
     for last in range(grid, stop):
-      yield last, image
+      yield Shown(last, image, before_time, order)
 
 
 def read_pictures(info: VideoInfo) -> Iterator[np.ndarray]:
@@ -197,16 +228,50 @@ def source_pictures(info: VideoInfo) -> tuple[np.ndarray, int]:
   Returns:
     [info.num_frames] int, and the number of pictures.
   """
+  times = _picture_times(info)
+  targets = np.arange(info.num_frames) / schema.FPS
+  later = np.searchsorted(times, targets - SAME_TIME_S)
+  before = np.maximum(later - 1, 0)
+  after = np.minimum(later, len(times) - 1)
+  is_after = (later == 0) | (later < len(times)) & (times[after] - targets < targets - times[before] - SAME_TIME_S)
+  return np.where(is_after, after, before), len(times)
+
+
+def picture_numbers(info: VideoInfo, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+  """Which of the video's pictures, from 0, are shown, told by `time_s` [n] and `order` [n] of some calls of `read_shown`.
+
+  The packets' time stamps number them without decoding. Where that disagrees with how the calls counted, as in a file with packets
+  that become no pictures, the whole video is decoded.
+
+  Returns:
+    For each call [n] int32.
+  """
+  if not info.has_timestamps:  # each call read from the beginning
+    return [order.astype(np.int32) for _, order in parts]
+  stamps = _packet_times(info)
+  numbers = [np.searchsorted(stamps, times - SAME_TIME_S) for times, _ in parts]
+  if not all(rows[-1] < len(stamps) and np.allclose(stamps[rows], times, rtol=0, atol=SAME_TIME_S)
+             and np.ptp(rows - order) == 0 for rows, (times, order) in zip(numbers, parts)):
+    stamps = _picture_times(info)
+    numbers = [np.abs(stamps - times[:, None]).argmin(axis=1) for times, _ in parts]
+  return [rows.astype(np.int32) for rows in numbers]
+
+
+def _picture_times(info: VideoInfo) -> np.ndarray:
+  """Seconds since the first picture of every picture that decodes, ascending."""
   with open_container(info.path) as container:
     stream = video_stream(container, info.path)
     stream.thread_type = 'AUTO'
-    times = np.array([time_s for time_s, _ in _timed_pictures(container, stream, info, 0.0)])
-  targets = np.arange(info.num_frames) / schema.FPS
-  later = np.searchsorted(times, targets - 1e-6)
-  before = np.maximum(later - 1, 0)
-  after = np.minimum(later, len(times) - 1)
-  is_after = (later == 0) | (later < len(times)) & (times[after] - targets < targets - times[before] - 1e-6)
-  return np.where(is_after, after, before), len(times)
+    return np.array([time_s for time_s, _ in _timed_pictures(container, stream, info, 0.0)])
+
+
+def _packet_times(info: VideoInfo) -> np.ndarray:
+  """The same as the packets' time stamps say."""
+  with open_container(info.path) as container:
+    stream = video_stream(container, info.path)
+    times = np.sort([float(packet.pts * packet.time_base) - info.start_s for packet in container.demux(stream)
+                     if packet.size and packet.pts is not None and not packet.is_discard])
+  return times[times >= -SAME_TIME_S]
 
 
 def _timed_pictures(container, stream, info: VideoInfo, from_s: float):
@@ -226,7 +291,7 @@ def _timed_pictures(container, stream, info: VideoInfo, from_s: float):
       time_s = float(picture.pts * stream.time_base) - info.start_s
     else:
       time_s += 1 / info.fps
-    if time_s >= -1e-6:
+    if time_s >= -SAME_TIME_S:
       yield time_s, picture
 
 

@@ -355,6 +355,6 @@ def write_subject(source: Source, folder: pathlib.Path, num_channels: int, depth
   report = {'imported_from': source.folder.name, 'depth': origin, 'landmarks': where_from,
             'sound': 'given' if 'sound' in source.files else 'silence'}
   clip = schema.Clip(source.folder.name, source.folder.name, 0, num_frames, 0, len(mel))
-  schema.write_meta(folder, schema.SubjectMeta(schema.FORMAT_VERSION, height, width, num_frames, len(mel), focal_px, canonical,
+  schema.write_meta(folder, schema.SubjectMeta(schema.SOURCELESS_VERSION, height, width, num_frames, len(mel), focal_px, canonical,
                                                box, (clip,), report))
   return folder / 'deepspeech.npy'

@@ -97,8 +97,7 @@ class Predictor:
 
     Frame ids are then those of the backdrop. A field with a time input is given the middle training frame's.
     """
-    other, box = copy.copy(self), self._subject.meta.lip_box
-    geometry = view_geometry(backdrop.view, box, self._subject.depth_canonical, 0.0)
+    other, geometry = copy.copy(self), view_geometry(backdrop.view, self._subject, 0.0)
     other._model, other.with_blend_net, other.backdrop = self._model.clone(geometry=geometry), False, backdrop
     other._tone = replicate(backdrop.tone)
     other._middle_frame_id = self._middle_of_training()

@@ -145,7 +145,8 @@ def _perceived_lips(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key:
   audio_feat = heard(inputs.resident.speech, frame_id, config.audio.window_steps, noise_keys)
   rgb = model.apply(inputs.variables, augmented(audio_feat, noise_keys, config.audio), frame_id, inputs.constants, method='lips')
   true = inputs.resident.rgb_lip_canonical[frame_id] / 255.0
-  return losses.perceptual_loss(*losses.enlarged(place_keys, rgb, true, config.perceptual.height), inputs.frozen.lpips)
+  height = round(config.perceptual.height * model.geometry.canonical_scale)
+  return losses.perceptual_loss(*losses.enlarged(place_keys, rgb, true, height), inputs.frozen.lpips)
 
 
 def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
