@@ -57,7 +57,7 @@ def plain_video(path, num_frames=30):
     (['--video', 'a*.mov', '--out', 'o'], 'no file matches'),
     (['--video', 'plain.mp4', '--out', 'o', '--size', '30'], 'at least 64'),
     (['--video', 'plain.mp4', '--out', 'o', '--size', '130'], 'multiple of 4'),
-    (['--video', 'plain.mp4', '--out', 'o', '--canonical_scale', '4'], '--canonical_scale 4.0: must be 1'),
+    (['--video', 'plain.mp4', '--out', 'o', '--canonical_scale', '4'], '--canonical_scale 4.0: must be 0, or 1'),
     (['--video', 'plain.mp4', '--out', 'full'], 'holds other files'),
     (['--video', 'plain.mp4', '--out', 'o', '--landmarker', 'plain.mp4'], 'not a MediaPipe Face Landmarker'),
     (['--video', 'plain.mp4', '--out', 'o', '--landmarker', 'gone.task'], 'gone.task: no such file'),

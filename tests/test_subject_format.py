@@ -114,14 +114,14 @@ def test_lips_larger_than_frames_show_what_the_video_shows(half):
   assert off[0, -1] == pytest.approx(off[0, 1], rel=0.1) and off[-1, 0] == pytest.approx(off[1, 0], rel=0.1)
 
 
-def test_lips_finer_than_a_frame_are_coarsened_where_it_reads_them(half, chosen, model_config):
-  side = half.crop[0, 2]
+def test_lips_finer_than_a_frame_are_coarsened_where_it_reads_them(half, model_config):
+  side = float(half.crop[0, 2])
   fine = subject_geometry(half, model_config)
-  assert fine.lip_detail == pytest.approx(min(side / 96, 2.0)) and 0 < fine.lip_blur <= 0.125
+  assert fine.lip_pixel == pytest.approx(max(1.0, 192 / side)) and fine.lip_blur == pytest.approx((4 - fine.lip_pixel**2) / 24)
+  assert fine._replace(canonical_scale=192 / side).lip_blur == 0  # in the source's own picture
   assert subject_geometry(dataclasses.replace(half, crop=None), model_config).lip_blur == 0  # read from the frames, as format 1 did
   stripes = np.tile(np.arange(8) % 2, (1, 8, 1)).astype(np.float32)[..., None]
   np.testing.assert_allclose(np.ptp(sampling.blur(stripes, 0.25)[:, :, 1:-1]), 0, atol=1e-6)
-  assert fine._replace(lip_detail=1.0).lip_blur == 0
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ class Geometry(NamedTuple):
   """What is static about a subject: shapes, so that one compilation serves all its frames.
 
   window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
-  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size. lip_detail: pixels of the
-  pictures that canonical lips were read from, to one of a frame: 1 … canonical_scale.
+  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size. lip_pixel: side in
+  canonical pixels of a pixel of the pictures that canonical lips were read from, at least 1.
   """
   height: int
   width: int
@@ -27,15 +27,15 @@ class Geometry(NamedTuple):
   window: tuple[int, int]
   focal: float
   canonical_scale: float
-  lip_detail: float
+  lip_pixel: float
 
   @property
   def lip_blur(self) -> float:
     """The share of each neighbour (`sampling.blur`) that makes canonical lips as coarse as a frame, which samples them sparsely.
 
-    Its variance is that between a frame's pixel and a finer one, both boxes: (1 − 1/detail²)·scale²/12 canonical pixels squared.
+    Its variance is what a frame's pixel has more than one that the lips were read from: boxes of canonical_scale and lip_pixel.
     """
-    return (1 - self.lip_detail**-2) * self.canonical_scale**2 / 24
+    return max(0.0, self.canonical_scale**2 - self.lip_pixel**2) / 24
 
 
 class View(NamedTuple):
@@ -94,10 +94,15 @@ def view_geometry(view: View, subject: Subject, context: float) -> Geometry:
   extent = _lip_extent_observed(view, box, subject.depth_canonical)
   size = np.ceil((extent + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
   window = (min(int(size[0]), view.height), min(int(size[1]), view.width))
-  # Format 1 read canonical lips from the frames, whatever their scale.
-  read_at = subject.meta.width if subject.crop is None else float(np.median(subject.crop[:, 2]))
-  lip_detail = min(max(read_at / view.width, 1.0), max(view.canonical_scale, 1.0))
-  return Geometry(view.height, view.width, box, window, view.focal, view.canonical_scale, lip_detail)
+  return Geometry(view.height, view.width, box, window, view.focal, view.canonical_scale, _lip_pixel(subject))
+
+
+def _lip_pixel(subject: Subject) -> float:
+  """`Geometry.lip_pixel`: lips of format 1, and those no larger than the frames, were read from the frames."""
+  meta = subject.meta
+  if subject.crop is None or meta.canonical_scale == 1:
+    return meta.canonical_scale
+  return max(1.0, meta.canonical_size[1] / float(np.median(subject.crop[:, 2])))
 
 
 def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstants:
