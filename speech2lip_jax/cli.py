@@ -21,6 +21,7 @@ VERBS = {
     'train': 'subject folder → checkpoints, logs, sample images; resumes by itself',
     'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
+    'dub': 'a person\'s own video + any sound → the video, at its own size and rate, saying it',
     'evaluate': 'held-out frames, or two videos → metrics.json, table, report.html',
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',

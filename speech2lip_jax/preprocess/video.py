@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -59,6 +59,19 @@ class VideoInfo:
   def source(self) -> schema.Source:
     """What a subject keeps of it."""
     return schema.Source(**{field.name: getattr(self, field.name) for field in dataclasses.fields(schema.Source)})
+
+
+class Upright(Protocol):
+  """How pictures are shown: width and height in square pixels after the turn by `rotation`, as `VideoInfo` has them."""
+  @property
+  def width(self) -> int:
+    """Pixels."""
+  @property
+  def height(self) -> int:
+    """Pixels."""
+  @property
+  def rotation(self) -> int:
+    """0, 90, 180, 270 degrees counter-clockwise."""
 
 
 class Shown(NamedTuple):
@@ -141,7 +154,7 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
         last_end = end if last_end is None else max(last_end, end)
   with open_container(path) as container:
     stream = video_stream(container, path)
-    first = next(_decode(container, stream, None), None)
+    first = next(decode(container, stream), None)
     if first is None:
       raise InputError(
           f'{path}: none of its {num_packets} video packets decodes; re-encode it, for example to H.264 mp4')
@@ -189,15 +202,17 @@ def read_shown(info: VideoInfo, start: int = 0, stop: int | None = None, max_sid
   with open_container(info.path) as container:
     stream = video_stream(container, info.path)
     stream.thread_type = 'AUTO'
-    grid, before, before_time, shown = start, None, 0.0, None
+    grid, before_time = start, 0.0
+    before: av.VideoFrame | None = None
+    shown: av.VideoFrame | None = None
     image: np.ndarray  # of `shown`
     for order, (time_s, picture) in enumerate(_timed_pictures(container, stream, info, start / schema.FPS)):
       while grid < stop and time_s >= grid / schema.FPS - SAME_TIME_S:
         target = grid / schema.FPS
         is_later_nearer = before is None or time_s - target < target - before_time - SAME_TIME_S
-        nearest = picture if is_later_nearer else before
+        nearest = picture if before is None or is_later_nearer else before
         if nearest is not shown:
-          shown, image = nearest, _to_rgb(nearest, info, max_side)
+          shown, image = nearest, to_rgb(nearest, info, max_side)
         yield Shown(grid, image, time_s, order) if is_later_nearer else Shown(grid, image, before_time, order - 1)
         grid += 1
       before, before_time = picture, time_s
@@ -206,7 +221,7 @@ def read_shown(info: VideoInfo, start: int = 0, stop: int | None = None, max_sid
     if before is None:
       raise InputError(
           f'{info.path}: no picture decodes at {start / schema.FPS:.2f} s; re-encode it, for example to H.264 mp4')
-    image = image if shown is before else _to_rgb(before, info, max_side)
+    image = image if shown is before else to_rgb(before, info, max_side)
     for last in range(grid, stop):
       yield Shown(last, image, before_time, order)
 
@@ -217,7 +232,7 @@ def read_pictures(info: VideoInfo) -> Iterator[np.ndarray]:
     stream = video_stream(container, info.path)
     stream.thread_type = 'AUTO'
     for _, picture in _timed_pictures(container, stream, info, 0.0):
-      yield _to_rgb(picture, info, None)
+      yield to_rgb(picture, info)
 
 
 def source_pictures(info: VideoInfo) -> tuple[np.ndarray, int]:
@@ -277,13 +292,13 @@ def _packet_times(info: VideoInfo) -> np.ndarray:
 def _timed_pictures(container, stream, info: VideoInfo, from_s: float):
   """Yields (seconds since the first picture, av.VideoFrame) in order, the first not after `from_s` if possible."""
   seek_s = from_s - SEEK_MARGIN_S + info.start_s if info.has_timestamps and from_s > SEEK_MARGIN_S else None
-  pictures = _decode(container, stream, seek_s)
+  pictures = decode(container, stream, seek_s)
   first = next(pictures, None)
   if seek_s is not None and (first is None or first.pts is None
                              or float(first.pts * stream.time_base) - info.start_s > from_s):
     # The index of this file is poor: read it from the beginning.
     container.seek(0)
-    pictures = _decode(container, stream, None)
+    pictures = decode(container, stream)
     first = next(pictures, None)
   time_s = -1 / info.fps
   for picture in itertools.chain([] if first is None else [first], pictures):
@@ -295,9 +310,10 @@ def _timed_pictures(container, stream, info: VideoInfo, from_s: float):
       yield time_s, picture
 
 
-def _decode(container, stream, seek_s: float | None):
+def decode(container: 'av.container.InputContainer', stream: 'av.video.stream.VideoStream', seek_s: float | None = None
+           ) -> Iterator[av.VideoFrame]:
   """Yields the pictures from the key picture before `seek_s` (or the beginning); skips damaged packets."""
-  if seek_s is not None:
+  if seek_s is not None and stream.time_base is not None:
     try:
       container.seek(int(seek_s / stream.time_base), stream=stream, backward=True)
     except av.error.FFmpegError:
@@ -309,7 +325,7 @@ def _decode(container, stream, seek_s: float | None):
       continue
 
 
-def _to_rgb(picture, info: VideoInfo, max_side: int | None) -> np.ndarray:
+def to_rgb(picture: av.VideoFrame, info: Upright, max_side: int | None = None) -> np.ndarray:
   """[H, W, 3] uint8 RGB, upright, square pixels, at most `max_side` on the longer side."""
   height, width = (info.width, info.height) if info.rotation % 180 else (info.height, info.width)
   shrink = 1.0 if max_side is None else min(1.0, max_side / max(height, width))

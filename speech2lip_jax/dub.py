@@ -1,0 +1,59 @@
+"""Gives a person's own video back, at its own size and frame rate, saying something else.
+
+    speech2lip dub --video take.mov --audio new.wav --out dubbed.mp4
+    speech2lip dub --video take.mov --text 'Hello again.' --voice en-gb --out dubbed.mp4
+    speech2lip dub --video take.mov --audio fixed.wav --fit video --segments 00:10-00:14.2 --out corrected.mp4
+    speech2lip dub --video another.mov --workdir runs/anna --audio a.wav,b.wav --out dubbed/
+
+The whole way: the video is prepared, the person trained where --workdir holds no trained one, and the video painted. Only the
+mouth's surroundings change; where the mouth is covered or the face away, nothing does. Stopped and started again, it goes on.
+"""
+import sys
+
+from absl import flags
+
+from speech2lip_jax import cli
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.flags import LANDMARKER, OUT, SIZE, VIDEO, WORKDIR
+
+_AUDIO = flags.DEFINE_list('audio', None, 'What the person is to say: sound or video files, comma-separated; several need a folder '
+                           'for --out, and the model is loaded once.')
+_TEXT = flags.DEFINE_string('text', None, 'The same as text, a .txt or a .srt (each line is spoken at its time), where a speech '
+                            'synthesiser is installed.')
+_VOICE = flags.DEFINE_string('voice', None, "For --text: a language or voice of espeak-ng, 'en' or 'fr-fr', or a neural "
+                             'voice of Piper, FILE.onnx.')
+_FIT = flags.DEFINE_enum('fit', 'loop', ['loop', 'video'], "How long it is: 'loop', as the sound, the video playing back and "
+                         "forth; 'video', as the video, the sound cut or followed by silence.")
+_START = flags.DEFINE_float('start', 0.0, 'Where in the video the dub begins, seconds.', lower_bound=0.0)
+_SEGMENTS = flags.DEFINE_string('segments', None, 'Where alone the mouth changes, as 00:10-00:14.2, several with commas. A sound '
+                                'as long as the video stays in place, a shorter one fills them.')
+_KEEP_ORIGINAL = flags.DEFINE_bool('keep_original', True, "Beside --segments the video's own sound is heard.")
+_CRF = flags.DEFINE_integer('crf', 17, 'Quality of the pictures, 0 … 51: lower is better.', lower_bound=0, upper_bound=51)
+_CODEC = flags.DEFINE_enum('codec', 'h264', ['h264', 'hevc', 'prores'], 'Of the result: h264 and hevc in an mp4, prores in a mov.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device paints at once.', lower_bound=1)
+for shared in ('video', 'out', 'workdir', 'size', 'landmarker'):
+  flags.declare_key_flag(shared)
+
+
+def main() -> None:
+  """The verb."""
+  if not VIDEO.value or len(VIDEO.value) != 1:
+    raise InputError('--video is needed, one video file')
+  if not OUT.value:
+    raise InputError('--out is missing: the FILE to write, or the folder for several')
+  if bool(_AUDIO.value) == bool(_TEXT.value):
+    raise InputError('give either --audio FILE or --text TEXT')
+  if _SEGMENTS.value and _FIT.value == 'loop' and flags.FLAGS['fit'].present:
+    raise InputError('--segments corrects the whole video; leave --fit=loop out')
+  from speech2lip_jax.dubbing import job
+  said = job.listen(_AUDIO.value or [], OUT.value, _CODEC.value)
+  options = job.Options(
+      fit='video' if _SEGMENTS.value else _FIT.value, start_s=_START.value, segments=_SEGMENTS.value,
+      keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, size=SIZE.value, landmarker=LANDMARKER.value,
+      batch_size=_BATCH_SIZE.value)
+  for line in job.dub(VIDEO.value[0], said, WORKDIR.value, options):
+    print(line)
+
+
+if __name__ == '__main__':
+  cli.run_verb('dub', sys.modules[__name__], sys.argv)

@@ -1,0 +1,108 @@
+"""A subject's head in the pictures of a source video, at their own resolution and instants: what mouths are painted on.
+
+The camera of a close-up has the canonical camera's field of view, so its square may be larger than the one that was cut out for
+training, and reach beyond the picture. Its axis is that of the square that was tracked: both have one middle.
+"""
+import os
+from typing import NamedTuple
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation
+
+from speech2lip_jax.data import schema
+from speech2lip_jax.data.dataset import Subject
+from speech2lip_jax.dubbing.source import SourceFacts
+from speech2lip_jax.gamem.subject import View
+from speech2lip_jax.preprocess import rigid
+
+NEAR_S = 0.5 / schema.FPS  # a picture further than this from a tracked frame of its clip is not tracked
+
+
+class Square(NamedTuple):
+  """The square [top, top + side) × [left, left + side) of the upright picture; it may reach beyond it."""
+  top: int
+  left: int
+  side: int
+
+
+class Tracked(NamedTuple):
+  """A head in the M pictures of a source video.
+
+  observed_from_head: [M, 4, 4] float64, of any value where the head is not tracked. is_tracked: [M] bool. frame: [M] float64, each
+  picture's place among the frames of the subject folder that it was tracked in, between two of them where it is none.
+  focal: pixels of a square of `side` pixels around `middle` (x, y), pixels of the upright picture.
+  """
+  observed_from_head: np.ndarray
+  is_tracked: np.ndarray
+  frame: np.ndarray
+  focal: float
+  middle: tuple[float, float]
+  side: int
+
+
+def find_source(subject: Subject, facts: SourceFacts) -> int | None:
+  """Which source of the subject a video is, or None: by its absolute path and size.
+
+  Raises:
+    InputError: the subject folder is of format 1, which does not say where its frames come from.
+  """
+  for index, source in enumerate(subject.origin().sources):
+    if os.path.abspath(source.path) == os.path.abspath(facts.path) and source.file_size == facts.file_size:
+      return index
+  return None
+
+
+def follow_head(subject: Subject, source_index: int, times_s: np.ndarray) -> Tracked:
+  """The head in all pictures of a source, between those that the subject folder has by a cubic spline.
+
+  times_s: [M] seconds of the pictures since the first one.
+  """
+  count, origin = len(times_s), subject.origin()
+  poses = np.tile(np.eye(4), (count, 1, 1))
+  is_tracked, frame = np.zeros(count, bool), np.zeros(count)
+  crop = None
+  for clip in subject.meta.clips:
+    if clip.source_index != source_index:
+      continue
+    ids = np.arange(clip.start, clip.stop)
+    known_s, first = np.unique(origin.source_time[ids], return_index=True)  # a slower source shows a picture twice
+    ids, crop = ids[first], origin.crop[clip.start]
+    here = np.flatnonzero((times_s > known_s[0] - NEAR_S) & (times_s < known_s[-1] + NEAR_S))
+    at = np.clip(times_s[here], known_s[0], known_s[-1])
+    poses[here] = poses_between(known_s, subject.observed_from_head[ids].astype(np.float64), at)
+    is_tracked[here], frame[here] = True, np.interp(at, known_s, ids)
+  assert crop is not None, 'every source has a clip'
+  left, top, side = crop.tolist()
+  middle = left + (side - 1) / 2, top + (side - 1) / 2
+  return Tracked(poses, is_tracked, frame, subject.meta.focal_px * side / subject.meta.width, middle, round(side))
+
+
+def poses_between(known_s: np.ndarray, poses: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+  """Poses [n, 4, 4] of instants `known_s` [n] → those of instants within them [m]: [m, 4, 4] float64."""
+  if len(known_s) < 2:
+    return np.repeat(poses[:1], len(times_s), axis=0)
+  mean = rigid.mean_rotation(poses[:, :3, :3])
+  turns = rigid.vector_from_rotation(poses[:, :3, :3] @ mean.T)
+  spline = CubicSpline(known_s, np.concatenate([turns, poses[:, :3, 3]], 1))
+  turn, shift = np.split(spline(times_s), 2, axis=1)
+  found = np.tile(np.eye(4), (len(times_s), 1, 1))
+  found[:, :3, :3] = Rotation.from_rotvec(turn).as_matrix() @ mean
+  found[:, :3, 3] = shift
+  return found
+
+
+def close_up(tracked: Tracked, trained: Subject) -> tuple[Square, View]:
+  """The square of the source's pictures that has the trained subject's field of view, and the view of the head in it.
+
+  tracked: in the trained subject's head axes.
+  """
+  meta = trained.meta
+  side = tracked.focal * meta.width / meta.focal_px
+  parity = tracked.side % 2  # the middle stays between the same two pixels, or in the same one
+  side = max(2, 2 * round((side - parity) / 2) + parity)
+  left, top = (round(x - (side - 1) / 2) for x in tracked.middle)
+  home = np.linalg.inv(trained.observed_from_head[meta.canonical_frame].astype(np.float64))
+  poses = (tracked.observed_from_head @ home).astype(np.float32)
+  scale = meta.canonical_size[1] / side
+  return Square(top, left, side), View(side, side, meta.focal_px * side / meta.width, scale, poses)

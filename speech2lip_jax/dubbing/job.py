@@ -1,0 +1,216 @@
+"""The whole way from a video and a sound to the dubbed video: prepare, train, paint. Each stage goes on where it stopped.
+
+    WORKDIR/            the trained person: a workdir of `speech2lip train`
+    WORKDIR/subject/    the subject folder, where the person was trained by this verb
+    WORKDIR/videos/     a subject folder for each other video of the person that was dubbed
+"""
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from speech2lip_jax.common import media, recipes
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.data import schema
+from speech2lip_jax.data.dataset import Subject, load_subject
+from speech2lip_jax.dubbing import timeline
+from speech2lip_jax.dubbing.close_up import find_source
+from speech2lip_jax.dubbing.source import Source, open_source
+from speech2lip_jax.dubbing.target import CODECS, FilmWriter
+
+if TYPE_CHECKING:
+  from speech2lip_jax.dubbing.film import Footage
+  from speech2lip_jax.rendering.trained import Trained
+
+# Seconds on two cores, roughly, until a stage has shown how fast this machine is.
+S_A_FRAME, S_TRAINING, S_A_PICTURE = 0.03, 120.0, 0.08
+
+
+class Options(NamedTuple):
+  """The verb's flags of these names. segments: as on the command line, or None."""
+  fit: str = 'loop'
+  start_s: float = 0.0
+  segments: str | None = None
+  keep_original: bool = True
+  crf: int = 17
+  codec: str = 'h264'
+  size: int | None = None
+  landmarker: str | None = None
+  batch_size: int = 8
+
+
+class Said(NamedTuple):
+  """What is said, and the file of the dub. sound: [channels, n] int16 at `rate`; mono: [m] int16, 16 kHz."""
+  out: pathlib.Path
+  sound: np.ndarray
+  rate: int
+  mono: np.ndarray
+
+
+def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options) -> Iterator[str]:
+  """Writes the dubs; yields a line about each.
+
+  Args:
+    video: the source.
+    said: what is said, and where the dubs go.
+    workdir: a trained person, or where to train the one of the video; beside the first dub if not given.
+    options: the verb's.
+
+  Raises:
+    InputError: a flag or the video cannot be used, or the video shows another person than the trained one.
+  """
+  source = open_source(video)
+  facts, sound_s = source.facts, [one.sound.shape[1] / one.rate for one in said]
+  segments = timeline.parse_segments(options.segments, facts.duration_s) if options.segments else None
+  plans = [timeline.plan(facts.times_s, facts.duration_s, seconds, options.fit, options.start_s, segments) for seconds in sound_s]
+  person = _Person(pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip'), video, source, options)
+  stages = _Stages(person.stages() | {f'dub {one.out}': S_A_PICTURE * len(plan.picture) for one, plan in zip(said, plans)})
+  for name, work in person.work():
+    stages.run(name, work)
+  opened: list[tuple[Trained, Footage]] = []
+  for one, plan, seconds in zip(said, plans, sound_s):
+    stages.run(f'dub {one.out}', functools.partial(_write, person, source, one, plan, segments, options, opened))
+    if options.fit == 'video' and seconds > plan.duration_s + timeline.SAME_LENGTH_S:
+      yield (f'{one.out}: the sound lasts {seconds:.1f} s, the video {plan.duration_s:.1f} s; the rest of the sound is cut '
+             '(--fit loop keeps it)')
+    yield f'{one.out}: {len(plan.picture)} pictures of {facts.width}×{facts.height}, {plan.duration_s:.2f} s'
+
+
+def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timeline, segments: Sequence[timeline.Span] | None,
+           options: Options, opened: list[tuple['Trained', 'Footage']]) -> None:
+  from speech2lip_jax.dubbing import film
+  from speech2lip_jax.rendering.trained import load_trained
+  if not opened:  # the model is loaded once
+    trained = load_trained(str(person.folder), options.batch_size)
+    footage = film.open_footage(trained, source, *person.frames(trained.subject))
+    for note in footage.notes:
+      print(note, flush=True)
+    opened.append((trained, footage))
+  original = None
+  if segments and options.keep_original:
+    original = _own_sound(source.facts.path, said.rate)
+  sound = timeline.lay_sound(said.sound, said.rate, plan, source.facts.duration_s, segments, original)
+  with FilmWriter(said.out, source.facts, sound, said.rate, options.crf, options.codec) as writer:
+    film.write_dub(*opened[0], plan, said.mono, writer)
+
+
+def _own_sound(path: str, rate: int) -> np.ndarray | None:
+  """The video's own sound [c, n] int16; None where it has none."""
+  import av
+  with av.open(path) as container:
+    if not container.streams.audio:
+      return None
+  return media.read_sound(path, rate)[0]
+
+
+def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
+  """Sound files and the files of their dubs: `out` itself, or a file for each in the folder `out`.
+
+  Raises:
+    InputError: a sound cannot be read, or `out` does not fit.
+  """
+  suffix = '.' + CODECS[codec][2]
+  folder = pathlib.Path(out)
+  if len(paths) == 1 and not folder.is_dir():
+    outs = [folder]
+    if folder.suffix != suffix:
+      raise InputError(f'--out={out}: must end in {suffix} for --codec {codec}')
+  else:
+    if folder.suffix or folder.is_file():
+      raise InputError(f'--out={out}: {len(paths)} sounds need a folder')
+    outs = [folder / f'{pathlib.Path(path).stem}{suffix}' for path in paths]
+    if len(set(outs)) < len(outs):
+      raise InputError(f'--audio={",".join(paths)}: two sounds have one name, and so would their dubs; rename one')
+  return [Said(one, *media.read_sound(path), media.read_sound(path, schema.SAMPLE_RATE, mono=True)[0][0])
+          for path, one in zip(paths, outs)]
+
+
+class _Person:
+  """The trained person and the subject folder that this video's pictures were tracked in; both made where they are not there."""
+
+  def __init__(self, folder: pathlib.Path, video: str, source: Source, options: Options):
+    self.folder, self._video, self._source, self._options = folder, video, source, options
+    self._own = folder / 'subject'
+    self.is_begun = (folder / 'config.json').is_file()
+    place = hashlib.sha256(os.path.abspath(video).encode()).hexdigest()[:8]
+    self._other = folder / 'videos' / f'{pathlib.Path(video).stem}-{place}'
+
+  def _trained_on(self) -> pathlib.Path:
+    return pathlib.Path(json.loads((self.folder / 'config.json').read_text())['data']['path']) if self.is_begun else self._own
+
+  def _is_own(self) -> bool:
+    """Whether the video is one that the person was, or will be, trained on."""
+    if not self.is_begun:
+      return True
+    return find_source(load_subject(self._trained_on()), self._source.facts) is not None
+
+  def work(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What is to be done before the first dub."""
+    subject = self._own if self._is_own() else self._other
+    if not (self.is_begun and self._is_own()):
+      yield 'prepare the video', lambda: self._prepare(subject)
+    if not self._is_trained():
+      yield 'train the person', self._train
+
+  def stages(self) -> dict[str, float]:
+    """Names of `work`, and about how many seconds each takes."""
+    expected = {'prepare the video': S_A_FRAME * schema.FPS * self._source.facts.duration_s, 'train the person': S_TRAINING}
+    return {name: expected[name] for name, _ in self.work()}
+
+  def _is_trained(self) -> bool:
+    if not self.is_begun:
+      return False
+    steps = json.loads((self.folder / 'config.json').read_text())['train']['num_steps']
+    return (self.folder / 'checkpoints' / str(steps)).is_dir()
+
+  def _prepare(self, subject: pathlib.Path) -> None:
+    from speech2lip_jax.preprocess import pipeline
+    pipeline.preprocess([self._video], subject, self._options.size, self._options.landmarker, canonical_scale=0.0)
+
+  def _train(self) -> None:
+    from speech2lip_jax.training.loop import train_and_evaluate
+    from speech2lip_jax.workdir import checkpoint
+    if self.is_begun:
+      config = checkpoint.read_config(str(self.folder))
+    else:
+      config = recipes.load('default').get_config().unlock()
+      config.data.path = str(self._own)
+    train_and_evaluate(config, str(self.folder))
+
+  def frames(self, trained_subject: Subject) -> tuple[Subject, int]:
+    """The subject folder that has this video's pictures, and which of its sources it is."""
+    index = find_source(trained_subject, self._source.facts)
+    if index is not None:
+      return trained_subject, index
+    return load_subject(self._other), 0
+
+
+class _Stages:
+  """Says which stage begins and how long all that is left will take, by what the stages before took."""
+
+  def __init__(self, expected_s: dict[str, float]):
+    self._left, self._count = dict(expected_s), len(expected_s)
+    self._took_s, self._reckoned_s = 0.0, 0.0
+
+  def run(self, name: str, work: Callable[[], Any]) -> None:
+    """Does the work of a stage."""
+    pace = self._took_s / self._reckoned_s if self._reckoned_s else 1.0
+    left_s = sum(self._left.values()) * pace
+    reckoned_s = self._left.pop(name)
+    number = self._count - len(self._left)
+    rest = f', {_in_words(left_s)} until all is done' if self._left else ''
+    print(f'\n[{number}/{self._count}] {name}: about {_in_words(reckoned_s * pace)}{rest}', flush=True)
+    started = time.monotonic()
+    work()
+    self._took_s += time.monotonic() - started
+    self._reckoned_s += reckoned_s
+
+
+def _in_words(seconds: float) -> str:
+  return f'{max(1, round(seconds))} s' if seconds < 100 else f'{round(seconds / 60)} min'
