@@ -15,10 +15,11 @@ from speech2lip_jax.preprocess import projection
 GRID = 24, 32  # rows and columns of a region
 GROWN = 0.35  # of the lip box's width and height that a region reaches beyond it on each side
 MAX_OWN, NUM_COMPONENTS = 400, 24  # frames that the usual regions are found from, and their principal components
-KEPT, ROUNDS = 0.85, 3  # share of these frames that are taken for uncovered, and how often they are chosen anew
+FIRST_KEPT, ROUNDS = 0.6, 4  # share of these frames that are taken for uncovered at first, and how often they are chosen anew
+FRAMES_A_COMPONENT = 6  # at least
 LEAST_SCALE = 0.03  # of the usual brightness: differences below are noise
-FAR, LEAST_SHARE = 4.0, 0.1  # times the usual difference from which on a point is strange; share of them that covers a mouth
-USUAL_SHARES = 1.5  # times what the subject's own frames reach
+FAR, LEAST_SHARE = 4.0, 0.06  # times the usual difference from which on a point is strange; share of them that covers a mouth
+USUAL_SHARES = 1.2  # times what the subject's own frames reach
 LIGHT_BLUR = 0.2  # of a region's rows: light changes more slowly than that
 MAX_LIGHT = 2.0  # a mouth is made at most that many times as light, or as dark
 
@@ -64,17 +65,18 @@ class UsualRegions(NamedTuple):
   def of(cls, regions: np.ndarray) -> 'UsualRegions':
     """From a subject's own regions [n, gh, gw, 3], some of which may be covered."""
     flat = _in_usual_light(regions).reshape(len(regions), -1)
-    kept = np.ones(len(flat), bool)
+    usual = np.median(flat, 0)
+    off = _misfit(flat, usual, np.zeros((flat.shape[1], 0))).mean((1, 2))
+    kept = off <= np.quantile(off, FIRST_KEPT)
     for _ in range(ROUNDS):
       mean = flat[kept].mean(0)
       _, _, axes = np.linalg.svd(flat[kept] - mean, full_matrices=False)
-      axes = axes[:NUM_COMPONENTS].T
+      axes = axes[:min(NUM_COMPONENTS, kept.sum() // FRAMES_A_COMPONENT)].T
       off = _misfit(flat, mean, axes)
-      worst = off.reshape(len(flat), -1).max(1)
-      kept = worst <= np.quantile(worst, KEPT)
-    scale = np.maximum(np.quantile(off[kept], 0.9, axis=0), LEAST_SCALE)
-    shares = (off[kept] > FAR * scale).mean((1, 2))
-    return cls(mean, axes, scale, max(LEAST_SHARE, USUAL_SHARES * float(shares.max())))
+      scale = np.maximum(np.quantile(off[kept], 0.9, axis=0), LEAST_SCALE)
+      shares = (off > FAR * scale).mean((1, 2))
+      kept = shares <= max(LEAST_SHARE, float(np.quantile(shares, FIRST_KEPT)))
+    return cls(mean, axes, scale, max(LEAST_SHARE, USUAL_SHARES * float(shares[kept].max())))
 
   def is_covered(self, regions: np.ndarray) -> np.ndarray:
     """Whether something covers the mouth or is close to it in regions [n, gh, gw, 3] of consecutive frames: [n] bool."""

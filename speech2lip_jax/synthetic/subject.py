@@ -6,7 +6,7 @@ a video of it.
     picture = subject.render(17)                                            # .rgb .mask_head .depth
     turned = subject.render(17, pose=turn @ subject.observed_from_head[17], noise=False)
 
-Everything is a function of (size, number of frames, seed, motion). Camera, frames and sound as in `data.schema`.
+Everything is a function of (size, number of frames, seed, motion, rate). Camera, frames and sound as in `data.schema`.
 """
 import concurrent.futures
 import os
@@ -52,8 +52,9 @@ class SyntheticSubject:
     observed_from_head: [N, 4, 4] float64; focal_px: float; principal point (size − 1)/2.
   """
 
-  def __init__(self, size: int, num_frames: int, seed: int = 0, motion: str = 'nodding'):
-    """size: side of the square picture, pixels, even. motion: a key of `MOTIONS`.
+  def __init__(self, size: int, num_frames: int, seed: int = 0, motion: str = 'nodding', rate: float = schema.FPS):
+    """size: side of the square picture, pixels, even. motion: a key of `MOTIONS`. rate: frames a second; at any rate a frame shows
+    what happens half a 25th of a second after it appears.
 
     Raises:
       InputError: a value is out of range.
@@ -67,8 +68,8 @@ class SyntheticSubject:
     self.size, self.num_frames, self.seed, self.motion = size, num_frames, seed, motion
     self.renderer = Renderer(size)
     self.focal_px = self.renderer.focal_px
-    self.speech = speech.make_speech(num_frames, seed)
-    times = speech.frame_times(num_frames)
+    self.speech = speech.make_speech(round(num_frames * schema.FPS / rate), seed)
+    times = (np.arange(num_frames) * schema.FPS / rate + 0.5) / schema.FPS
     self.shapes = speech.mouth_shapes(self.speech.phonemes, times)
     self.blink = _blinks(times, seed)
     self.brows = _brows(times, seed)

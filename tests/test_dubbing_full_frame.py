@@ -1,0 +1,199 @@
+"""A synthetic head in larger pictures of 30 a second, dubbed: what is painted, where, when, and what is left alone."""
+import dataclasses
+import types
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from speech2lip_jax.common import media
+from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import smoke
+from speech2lip_jax.data import dataset, features
+from speech2lip_jax.dubbing import another_video, close_up, film, mouth_region, timeline
+from speech2lip_jax.dubbing.source import open_source, planes_of
+from speech2lip_jax.gamem.subject import View, subject_constants
+from speech2lip_jax.models.build import build_model
+from speech2lip_jax.preprocess import pipeline, tracking
+from speech2lip_jax.rendering import predictor, trained as trained_run
+from speech2lip_jax.synthetic.subject import SyntheticSubject
+from speech2lip_jax.workdir import state as workdir_state
+
+HEAD, HEIGHT, WIDTH, TOP, LEFT, RATE = 192, 240, 320, 30, 80, 30
+SECONDS = 4
+
+
+def make_video(folder, name, seed, change=lambda number, picture: picture, zoom=1.0):
+  """A video of a head and the file of its landmarks; returns the head."""
+  head = SyntheticSubject(HEAD, SECONDS * RATE, seed, 'nodding', RATE)
+  size, points = round(zoom * HEAD), []
+  with media.Mp4Writer(folder / f'{name}.mp4', HEIGHT, WIDTH, RATE, head.speech.sound[None], 16_000, 10) as writer:
+    for number in range(head.num_frames):
+      picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+      picture[TOP:TOP + size, LEFT:LEFT + size] = cv2.resize(head.render(number).rgb, (size, size), interpolation=cv2.INTER_AREA)
+      writer.write(change(number, picture))
+      landmarks = head.landmarks(number) * zoom
+      landmarks[:, :2] += (zoom - 1) / 2 + np.array([LEFT, TOP])
+      points.append(landmarks)
+  np.savez(folder / f'{name}.npz', landmarks=np.stack(points))
+  return head
+
+
+def preprocessed(folder, name, size=96):
+  pipeline.preprocess([str(folder / f'{name}.mp4')], folder / f'subject_{name}', size, tracks=[str(folder / f'{name}.npz')])
+  return dataset.load_subject(folder / f'subject_{name}')
+
+
+def make_trained(subject):
+  """Of random weights."""
+  config = smoke.get_config().unlock()
+  config.data.path, config.audio.features, config.linear.share = str(subject.folder), 'mel', 0.0
+  split = dataset.split_frames(subject, config.data)
+  constants, model = subject_constants(subject, split.train), build_model(subject, config)
+  variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
+  return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio, split.train),
+                             predictor.Predictor(model, variables, constants, subject, batch_size=4), 0)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('dubbing')
+
+
+@pytest.fixture(scope='module')
+def scene(folder):
+  head = make_video(folder, 'take', seed=0)
+  subject = preprocessed(folder, 'take')
+  trained, source = make_trained(subject), open_source(str(folder / 'take.mp4'))
+  return types.SimpleNamespace(head=head, subject=subject, trained=trained, source=source,
+                               footage=film.open_footage(trained, source, subject, 0))
+
+
+class Kept(list):
+  """Takes the place of a writer."""
+
+  def write(self, picture, time_s):
+    """Keeps the picture."""
+    self.append(picture)
+
+
+def dubbed(scene, share):
+  rows = np.arange(len(share))
+  plan = timeline.Timeline(rows, rows / RATE, rows / RATE, np.asarray(share, np.float32), len(share) / RATE)
+  kept = Kept()
+  painted = film.write_dub(scene.trained, scene.footage, plan, np.zeros(16_000, np.int16), kept)
+  return kept, painted
+
+
+def test_heads_between_the_tracked_frames_are_where_they_are(scene):
+  tracked = close_up.follow_head(scene.subject, 0, scene.source.facts.times_s)
+  assert tracked.is_tracked.all()
+  assert tracked.focal == pytest.approx(scene.subject.meta.focal_px * tracked.side / scene.subject.meta.width)
+  points = np.asarray(scene.subject.origin().points_head, np.float64)[tracking.RIGID_POINTS]
+  seen = tracking.project(points, tracked.observed_from_head, tracked.focal, tracked.side)
+  seen += np.array(tracked.middle) - (tracked.side - 1) / 2
+  true = np.stack([scene.head.landmarks(number)[tracking.RIGID_POINTS, :2] for number in range(len(seen))]) + (LEFT, TOP)
+  off = np.linalg.norm(seen - true, axis=-1).mean(1)
+  is_shown = np.isin(np.arange(len(seen)), scene.subject.origin().source_picture)
+  assert off[is_shown].mean() < 0.5 and off[~is_shown].mean() < off[is_shown].mean() + 0.15
+
+
+def test_poses_at_tracked_instants_are_those_tracked():
+  rng = np.random.default_rng(0)
+  poses = np.tile(np.eye(4), (9, 1, 1))
+  poses[:, :3, 3] = rng.normal(size=(9, 3))
+  np.testing.assert_allclose(close_up.poses_between(np.arange(9) / 25, poses, np.arange(9) / 25), poses, atol=1e-9)
+
+
+def test_only_the_mouths_surroundings_change_and_only_where_it_is_ours(scene):
+  share = np.ones(24)
+  share[:5], share[10:14] = 0, 0
+  kept, painted = dubbed(scene, share)
+  assert painted == 15 and len(kept) == 24
+  mouths = np.stack([scene.head.landmarks(number)[[61, 291, 0, 17], :2].mean(0) for number in range(24)]) + (LEFT, TOP)
+  for number, (picture, own) in enumerate(zip(kept, scene.source.read(range(24)), strict=True)):
+    changed = planes_of(picture)[0] != planes_of(own)[0]
+    assert changed.any() == bool(share[number])
+    if changed.any():
+      ys, xs = np.nonzero(changed)
+      assert np.abs([xs.mean(), ys.mean()] - mouths[number]).max() < 12
+      assert np.ptp(xs) < 90 and np.ptp(ys) < 80
+
+
+def test_a_share_between_mixes_the_mouths(scene):
+  whole, half = (dubbed(scene, np.full(4, share))[0] for share in (1.0, 0.5))
+  own = planes_of(next(scene.source.read([2])))[0].astype(int)
+  full, mixed = (planes_of(each[2])[0].astype(int) - own for each in (whole, half))
+  assert np.abs(full).max() > 10 and np.abs(mixed - full / 2).max() <= 2
+
+
+def hand(number, picture):
+  """A hand that comes before the mouth in the third second."""
+  if 60 <= number < 90:
+    cv2.ellipse(picture, (LEFT + 96, TOP + 120), (34, 20), 15, 0, 360, (196, 150, 128), -1)
+    for finger in range(4):
+      cv2.ellipse(picture, (LEFT + 78, TOP + 106 + 9 * finger), (30, 4), 5, 0, 360, (176 - 9 * finger, 132, 112), -1)
+  return picture
+
+
+def test_a_covered_mouth_is_never_painted_over(folder):
+  make_video(folder, 'hand', 0, hand)
+  subject = preprocessed(folder, 'hand')
+  footage = film.open_footage(make_trained(subject), open_source(str(folder / 'hand.mp4')), subject, 0)
+  assert (footage.may_paint[60:90] == 0).all()
+  away = np.r_[0:60 - 8, 90 + 8:len(footage.may_paint)]
+  assert (footage.may_paint[away] == 1).mean() > 0.95
+  assert any('covered' in note and '1.' in note for note in footage.notes)
+
+
+def test_the_mouth_fades_where_a_face_is_lost():
+  times_s, ids = np.arange(60) / 30, np.arange(50)
+  tracked = close_up.Tracked(np.zeros((60, 4, 4)), times_s < 1.0, np.minimum(times_s * 25, 49), 1.0, (0.0, 0.0), 1)
+  share = film.uncovered_share(tracked, times_s, ids, np.zeros(50, bool))
+  assert (share[30:] == 0).all() and (share[:24] == 1).all() and (np.diff(share[20:31]) <= 0).all() and 0 < share[27] < 1
+
+
+def darker(number, picture):
+  return (picture * np.array([0.8, 0.7, 0.6])).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def other(folder):
+  make_video(folder, 'other', 7, darker, zoom=0.85)
+  return preprocessed(folder, 'other', 80)
+
+
+def test_another_video_of_the_person_is_laid_over_the_trained_one(scene, other, folder):
+  source = open_source(str(folder / 'other.mp4'))
+  tracked, overlay = another_video.in_trained_axes(scene.subject, other, close_up.follow_head(other, 0, source.facts.times_s))
+  assert overlay.rms < 0.06
+  footage = film.open_footage(scene.trained, source, other, 0)
+  np.testing.assert_allclose(footage.tone.mean((0, 1)), (0.8, 0.7, 0.6), atol=0.05)
+  view = another_video.frames_view(scene.subject, other, overlay)
+  ids = np.arange(0, other.meta.num_frames, 5)
+  lips = another_video.lips(scene.subject, other, view, ids).mean(0) / footage.tone
+  own = scene.subject.rgb_lip_canonical.mean(0)
+  best = min((np.abs(np.roll(lips, shift, (0, 1)) - own)[4:-4, 4:-4].mean(), shift)
+             for shift in [(y, x) for y in (-2, -1, 0, 1, 2) for x in (-2, -1, 0, 1, 2)])
+  assert best[1] in [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+
+
+def test_another_person_is_refused(scene, other):
+  regions = mouth_region.Regions.of_subject(scene.subject)
+  own = regions.read(scene.subject, View.of_subject(scene.subject), np.arange(20))
+  overlay = another_video.lay_over(scene.subject, other)
+  assert another_video.check_person(own, own, overlay, scene.subject, 'b.mp4') == []
+  with pytest.raises(InputError, match='b.mp4: .*another person'):
+    another_video.check_person(own, own[:, ::-1], overlay, scene.subject, 'b.mp4')
+
+
+def test_a_subject_of_format_1_says_what_to_do(scene):
+  old = dataclasses.replace(scene.subject, crop=None)
+  with pytest.raises(InputError, match='run speech2lip preprocess again'):
+    close_up.find_source(old, scene.source.facts)
+
+
+def test_a_video_is_known_by_its_place_and_size(scene):
+  assert close_up.find_source(scene.subject, scene.source.facts) == 0
+  assert close_up.find_source(scene.subject, dataclasses.replace(scene.source.facts, file_size=1)) is None
