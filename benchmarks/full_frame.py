@@ -1,13 +1,14 @@
 """Dubbing into full frames, where the truth is known: a synthetic head in moving 1080p video of several rates.
 
-    python benchmarks/full_frame.py --out FOLDER [--rates 25 30000/1001 60] [--seconds 40] [--landmarker FILE]
+    python benchmarks/full_frame.py --out FOLDER [--rates 25 30000/1001 60] [--seconds 30] [--landmarker FILE]
+    python benchmarks/full_frame.py --run RUN [--clips 8]
 
 The video's last part is held out; there the head says its own sound again, and every picture of the source is the truth.
 
-ours: `speech2lip dub`. oracle: the true canonical lips of each picture, read at the source's resolution and carried back. square:
-a subject of --size 256 rendered at 25 frames a second, its mouth enlarged and pasted into the nearest picture: what there was before.
-mouth psnr: dB, mean over held-out pictures, of those pixels whose C2O lies in the lip box. lag: of the painted opening behind the true
-one, ms. outside: the largest difference of any sample beside what was painted, before encoding; and the PSNR there after encoding,
+ours: `speech2lip dub`. oracle: the true canonical lips of each picture, read at the source's resolution and carried back. square: a
+subject of --size 256 rendered at 25 frames a second, its mouth enlarged and pasted into the nearest picture: there was no other way
+before. mouth psnr: dB, mean over held-out pictures, of those pixels whose C2O lies in the lip box. lag: of the painted opening behind
+the true one, ms. outside: the largest difference of any sample beside what was painted, before encoding; and the PSNR there after it,
 with that of the unchanged source encoded alike. s a picture: decoding, painting and encoding.
 """
 import argparse
@@ -27,7 +28,7 @@ from speech2lip_jax.dubbing import film, timeline
 from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import crop_rgb, open_source, planes_of
 from speech2lip_jax.dubbing.target import FilmWriter
-from speech2lip_jax.preprocess import pipeline, projection
+from speech2lip_jax.preprocess import pipeline, projection, video
 from speech2lip_jax.rendering.trained import load_trained
 from speech2lip_jax.synthetic.subject import SyntheticSubject
 from speech2lip_jax.training.loop import train_and_evaluate
@@ -100,121 +101,152 @@ def lag_ms(times_s, shown, true):
   return int(lags[np.argmax([np.corrcoef(follow(times_s[inner] + lag / 1000), true[inner])[0, 1] for lag in lags])])
 
 
+class Scene:
+  """Pictures `rows` of a source that a trained person says again, and what is true there."""
+
+  def __init__(self, trained, source, frames, index, rows):
+    self.trained, self.source, self.rows, facts = trained, source, rows, source.facts
+    self.footage = film.open_footage(trained, source, frames, index)
+    square = self.footage.square
+    self.top, self.left = max(square.top, 0), max(square.left, 0)
+    self.height = min(square.top + square.side, facts.height) - self.top
+    self.width = min(square.left + square.side, facts.width) - self.left
+    self.inside = (slice(self.top - square.top, self.top - square.top + self.height),
+                   slice(self.left - square.left, self.left - square.left + self.width))
+    begin_s = facts.times_s[rows[0]]
+    self.plan = timeline.Timeline(rows, facts.times_s[rows] - begin_s, facts.times_s[rows], np.ones(len(rows), np.float32),
+                                  facts.duration_s - float(begin_s))
+    sound, _ = media.read_sound(facts.path, schema.SAMPLE_RATE, mono=True)
+    self.mono, self.truth = sound[0], [self.part(picture) for picture in source.read(rows)]
+
+  def part(self, picture):
+    """The square of a picture, as far as it lies in it."""
+    return crop_rgb(picture, self.source.facts, self.top, self.left, self.height, self.width)
+
+  def oracle(self):
+    """PSNR of the true lips, carried back; and where mouths are."""
+    trained, footage, facts = self.trained, self.footage, self.source.facts
+    box, depth, view = trained.subject.meta.lip_box, np.asarray(trained.subject.depth_canonical), footage.view
+    predictor = trained.predictor.on(film.Reel(footage, self.plan).backdrop(None))
+
+    def true_lips(wanted):
+      lips = []
+      for row in self.rows[wanted]:
+        picture = film.read_square(next(self.source.read([row])), facts, footage.square)
+        lips.append(projection.read_lips(picture, box, depth, view.observed_from_canonical[row], view.focal, view.canonical_scale))
+      return np.stack(lips) / np.float32(255)
+    scores, masks = [], []
+    for number, prediction in enumerate(predictor.from_lips(np.arange(len(self.rows)), true_lips)):
+      masks.append(prediction.mask_mouth[self.inside])
+      scores.append(psnr(prediction.rgb_face[self.inside], self.truth[number], masks[-1]))
+    return scores, masks
+
+  def ours(self, masks):
+    """PSNR of mouths and of whole pictures before encoding, and the largest difference beside the square."""
+    untouched, whole = [], []
+
+    def look(number, picture):
+      original = next(self.source.read([self.rows[number]])) if number % 25 == 0 else None
+      if original is not None:
+        for plane, own in zip(planes_of(picture), planes_of(original)):
+          changed = np.abs(plane.astype(int) - own)
+          scale = self.source.facts.stored_height // own.shape[0]
+          top, left = self.top // scale, self.left // scale
+          changed[top:top + -(-self.height // scale), left:left + -(-self.width // scale)] = 0
+          untouched.append(int(changed.max()))
+        whole.append(psnr(video.to_rgb(picture, self.source.facts), video.to_rgb(original, self.source.facts), np.s_[:]))
+      return psnr(self.part(picture), self.truth[number], masks[number])
+    kept = Kept(look)
+    film.write_dub(self.trained, self.footage, self.plan, self.mono, kept)
+    return kept.kept, whole, max(untouched)
+
+
+def clips(run, count):
+  """A row for the held-out clips of a run, each of a source of its own."""
+  trained, mouths, wholes, oracles = load_trained(run), [], [], []
+  test = [clip for clip in trained.subject.meta.clips if clip.start in trained.split.test]
+  for clip in test[::max(1, len(test) // count)]:
+    source = open_source(clip.source)
+    scene = Scene(trained, source, trained.subject, clip.source_index, np.arange(len(source.facts.times_s)))
+    oracle, masks = scene.oracle()
+    ours, whole, _ = scene.ours(masks)
+    mouths, wholes, oracles = mouths + ours, wholes + whole, oracles + oracle
+  return f'| {run} | {len(mouths)} | {np.mean(mouths):.2f} | {np.mean(oracles):.2f} | {np.mean(wholes):.2f} |'
+
+
 def measure(out, rate, seconds, landmarker):
-  """One row of the table."""
-  video = out / f'{float(rate):.2f}.mp4'
-  if not video.is_file():
-    make_video(video, rate, seconds)
+  """A row for a rate."""
+  path = out / f'{float(rate):.2f}.mp4'
+  if not path.is_file():
+    make_video(path, rate, seconds)
   head = SyntheticSubject(HEAD, round(seconds * rate), seed=3, rate=float(rate))
-  source = open_source(str(video))
+  source = open_source(str(path))
   facts = source.facts
-  trained = trained_person(out / f'{float(rate):.2f}', video, None, 0.0, landmarker)
-  footage = film.open_footage(trained, source, trained.subject, find_source(trained.subject, facts))
+  trained = trained_person(out / f'{float(rate):.2f}', path, None, 0.0, landmarker)
   first_s = float(trained.subject.origin().source_time[trained.split.test[0]])
-  rows = np.flatnonzero((facts.times_s >= first_s) & (footage.may_paint == 1))
-  mono, _ = media.read_sound(str(video), schema.SAMPLE_RATE, mono=True)
-  plan = timeline.Timeline(rows, facts.times_s[rows] - facts.times_s[rows[0]], facts.times_s[rows], np.ones(len(rows), np.float32),
-                           facts.duration_s - float(facts.times_s[rows[0]]))
+  rows = np.flatnonzero(facts.times_s >= first_s)
+  scene = Scene(trained, source, trained.subject, find_source(trained.subject, facts), rows)
+  oracle, masks = scene.oracle()
+  ours, _, untouched = scene.ours(masks)
+  shown = trained.predictor.openings(trained.sound_mouths_at(scene.mono, scene.plan.speech_s).audio_embedding)
+  rows_with_truth = rows[rows < head.num_frames]
+  lag = lag_ms(facts.times_s[rows_with_truth], shown[:len(rows_with_truth)], head.shapes.opening[rows_with_truth])
 
-  square = footage.square
-  clipped = [max(square.top, 0), max(square.left, 0)]
-  height = min(square.top + square.side, facts.height) - clipped[0]
-  width = min(square.left + square.side, facts.width) - clipped[1]
-  part = lambda picture: crop_rgb(picture, facts, *clipped, height, width)
-  truth = [part(picture) for picture in source.read(rows)]
-
-  # The oracle, and where a mouth is.
-  reel = film._Reel(footage, plan)
-  predictor = trained.predictor.on(reel.backdrop(None))
-  box, depth = trained.subject.meta.lip_box, np.asarray(trained.subject.depth_canonical)
-
-  def true_lips(wanted):
-    lips = []
-    for row in wanted:
-      picture, view = film.read_square(next(source.read([rows[row]])), facts, square), footage.view
-      lips.append(projection.read_lips(picture, box, depth, view.observed_from_canonical[rows[row]], view.focal, view.canonical_scale))
-    return np.stack(lips) / np.float32(255)
-  inside = (slice(clipped[0] - square.top, clipped[0] - square.top + height),
-            slice(clipped[1] - square.left, clipped[1] - square.left + width))
-  oracle, masks = [], []
-  for prediction in predictor.from_lips(np.arange(len(rows)), true_lips):
-    masks.append(prediction.mask_mouth[inside])
-    oracle.append(psnr(prediction.rgb_face[inside], truth[len(masks) - 1], masks[-1]))
-
-  # Ours, before encoding.
-  untouched = []
-
-  def look(number, picture):
-    original = next(source.read([rows[number]])) if number % 25 == 0 else None
-    if original is not None:
-      for plane, own in zip(planes_of(picture), planes_of(original)):
-        changed = np.abs(plane.astype(int) - own)
-        scale = facts.stored_height // own.shape[0]
-        top, left = clipped[0] // scale, clipped[1] // scale
-        changed[top:top + -(-height // scale), left:left + -(-width // scale)] = 0
-        untouched.append(int(changed.max()))
-    return psnr(part(picture), truth[number], masks[number])
-  ours = Kept(look)
-  film.write_dub(trained, footage, plan, mono[0], ours)
-  mouths = trained.sound_mouths_at(mono[0], plan.speech_s)
-  shown = trained.predictor.openings(mouths.audio_embedding)
-  true = head.shapes.opening[rows[rows < head.num_frames]]
-  lag = lag_ms(facts.times_s[rows][:len(true)], shown[:len(true)], true)
-
-  # Encoded.
+  silence = np.zeros((1, 16_000), np.int16)
   started = time.monotonic()
-  with FilmWriter(out / 'dub.mp4', facts, np.zeros((1, 16_000), np.int16), 16_000) as writer:
-    film.write_dub(trained, footage, plan, mono[0], writer)
+  with FilmWriter(out / 'dub.mp4', facts, silence, 16_000) as writer:
+    film.write_dub(trained, scene.footage, scene.plan, scene.mono, writer)
   took = (time.monotonic() - started) / len(rows)
-  with FilmWriter(out / 'same.mp4', facts, np.zeros((1, 16_000), np.int16), 16_000) as writer:
-    for picture, time_s in zip(source.read(rows), plan.time_s, strict=True):
+  with FilmWriter(out / 'same.mp4', facts, silence, 16_000) as writer:
+    for picture, time_s in zip(source.read(rows), scene.plan.time_s, strict=True):
       writer.write(picture, time_s)
   outside = {}
   for name in ('dub', 'same'):
-    coded = open_source(str(out / f'{name}.mp4'))
-    outside[name] = np.mean([psnr(planes_of(a)[0][:, :clipped[1]], planes_of(b)[0][:, :clipped[1]], np.s_[:])
-                             for a, b in zip(coded.read(range(len(rows))), source.read(rows))])
-
-  # As a square of 256 px and 25 frames a second.
-  small = trained_person(out / f'{float(rate):.2f}-256', video, 256, 1.0, landmarker)
-  subject, origin = small.subject, small.subject.origin()
-  left, top, side = origin.crop[0].round().astype(int)
-  frames = {int(i): np.array(p.rgb_face) for i, p in zip(small.split.test, small.predictor.from_mouths(
-      small.split.test, small.subject_mouths(small.split.test)))}
-  windows = {int(i): p.window for i, p in zip(small.split.test, small.predictor.from_mouths(
-      small.split.test, small.subject_mouths(small.split.test)))}
-  pasted = []
-  for number, row in enumerate(rows):
-    frame = int(np.argmin(np.abs(origin.source_time - facts.times_s[row])))
-    if frame not in frames:
-      continue
-    y, x, h, w = windows[frame]
-    scale = side / subject.meta.width
-    large = cv2.resize(frames[frame], (side, side), interpolation=cv2.INTER_CUBIC)
-    y0, y1, x0, x1 = (round(v * scale) for v in (y, y + h, x, x + w))
-    result = next(source.read([row]))
-    whole = crop_rgb(result, facts, top, left, side, side)
-    whole[y0:y1, x0:x1] = large[y0:y1, x0:x1]
-    shift = clipped[0] - top, clipped[1] - left
-    cut = np.zeros_like(truth[number])
-    cut[:] = truth[number]
-    a, b = max(0, -shift[0]), max(0, -shift[1])
-    piece = whole[max(0, shift[0]):, max(0, shift[1]):][:cut.shape[0] - a, :cut.shape[1] - b]
-    cut[a:a + piece.shape[0], b:b + piece.shape[1]] = piece
-    pasted.append(psnr(cut, truth[number], masks[number]))
+    coded = open_source(str(out / f'{name}.mp4')).read(range(len(rows)))
+    outside[name] = np.mean([psnr(planes_of(a)[0][:, :scene.left], planes_of(b)[0][:, :scene.left], np.s_[:])
+                             for a, b in zip(coded, source.read(rows))])
+  pasted = squares(out / f'{float(rate):.2f}-256', path, scene, masks, landmarker)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  return (f'| {float(rate):.2f} | {len(rows)} | {np.mean(ours.kept):.2f} | {np.mean(pasted):.2f} | {np.mean(oracle):.2f} | {lag} | '
-          f'{max(untouched)} | {outside["dub"]:.2f} / {outside["same"]:.2f} | {took:.3f} | {memory:.1f} |')
+  return (f'| {float(rate):.2f} | {len(rows)} | {np.mean(ours):.2f} | {np.mean(pasted):.2f} | {np.mean(oracle):.2f} | {lag} | '
+          f'{untouched} | {outside["dub"]:.2f} / {outside["same"]:.2f} | {took:.3f} | {memory:.1f} |')
+
+
+def squares(folder, path, scene, masks, landmarker):
+  """PSNR of mouths that were rendered in squares of 256 px at 25 frames a second."""
+  small, facts = trained_person(folder, path, 256, 1.0, landmarker), scene.source.facts
+  subject, test, scores = small.subject, small.split.test, []
+  origin = subject.origin()
+  left, top, side = origin.crop[0].round().astype(int).tolist()
+  scale = side / subject.meta.width
+  predictions = {int(frame): prediction for frame, prediction in zip(
+      test, small.predictor.from_mouths(test, small.subject_mouths(test)), strict=True)}
+  for number, row in enumerate(scene.rows):
+    frame = int(np.argmin(np.abs(origin.source_time - facts.times_s[row])))
+    if frame in predictions:
+      y, x, height, width = predictions[frame].window
+      large = cv2.resize(predictions[frame].rgb_face, (side, side), interpolation=cv2.INTER_CUBIC)
+      place = np.s_[round(y * scale):round((y + height) * scale), round(x * scale):round((x + width) * scale)]
+      whole = np.array(video.to_rgb(next(scene.source.read([row])), facts))
+      whole[top:top + side, left:left + side][place] = large[place]
+      scores.append(psnr(whole[scene.top:scene.top + scene.height, scene.left:scene.left + scene.width], scene.truth[number],
+                         masks[number]))
+  return scores
 
 
 def main():
-  """Prints the table."""
+  """Prints the tables."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--out', required=True, type=pathlib.Path)
+  parser.add_argument('--out', type=pathlib.Path, help='for the synthetic videos')
   parser.add_argument('--rates', nargs='+', type=Fraction, default=[Fraction(25), Fraction(30000, 1001), Fraction(60)])
-  parser.add_argument('--seconds', type=float, default=40.0)
+  parser.add_argument('--seconds', type=float, default=30.0)
   parser.add_argument('--landmarker')
+  parser.add_argument('--run', help='instead: a workdir whose held-out clips are dubbed with their own sound')
+  parser.add_argument('--clips', type=int, default=8)
   arguments = parser.parse_args()
+  if arguments.run:
+    print('| run | pictures | mouth | oracle | whole picture |\n|---|---|---|---|---|')
+    print(clips(arguments.run, arguments.clips))
+    return
   arguments.out.mkdir(parents=True, exist_ok=True)
   rows = [measure(arguments.out, rate, arguments.seconds, arguments.landmarker) for rate in arguments.rates]
   print('| frames/s | held out | ours | square | oracle | lag ms | outside | outside, encoded: dub / source | s a picture | GiB |\n'

@@ -16,7 +16,8 @@ from speech2lip_jax.dubbing.source import open_source, planes_of
 from speech2lip_jax.gamem.subject import View, subject_constants
 from speech2lip_jax.models.build import build_model
 from speech2lip_jax.preprocess import pipeline, tracking
-from speech2lip_jax.rendering import predictor, trained as trained_run
+from speech2lip_jax.rendering import predictor
+from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.synthetic.subject import SyntheticSubject
 from speech2lip_jax.workdir import state as workdir_state
 

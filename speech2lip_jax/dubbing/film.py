@@ -99,7 +99,7 @@ def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.n
   """Writes the pictures of the timeline, in which the person says `mono` [m] int16 at 16 kHz; returns how many were painted."""
   share = timeline.share * footage.may_paint[timeline.picture]
   is_painted = share > 0
-  reel = _Reel(footage, timeline)
+  reel = Reel(footage, timeline)
   if is_painted.any():
     with stage('audio embeddings'):
       mouths = trained.sound_mouths_at(mono, timeline.speech_s, features_file)
@@ -125,7 +125,7 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
   return list(zip([0, *ends[:-1]], ends))
 
 
-class _Reel:
+class Reel:
   """The source's pictures in the order of a timeline, each read once; those being painted are held."""
 
   def __init__(self, footage: Footage, timeline: Timeline):
