@@ -6,10 +6,10 @@
 The video's last part is held out; there the head says its own sound again, and every picture of the source is the truth.
 
 ours: `speech2lip dub`. oracle: the true canonical lips of each picture, read at the source's resolution and carried back. square: a
-subject of --size 256 rendered at 25 frames a second, its mouth enlarged and pasted into the nearest picture: there was no other way
-before. mouth psnr: dB, mean over held-out pictures, of those pixels whose C2O lies in the lip box. lag: of the painted opening behind
-the true one, ms. outside: the largest difference of any sample beside what was painted, before encoding; and the PSNR there after it,
-with that of the unchanged source encoded alike. s a picture: decoding, painting and encoding.
+subject of --size 256 rendered at 25 frames a second, its mouth enlarged and pasted into the nearest picture: there was no other
+way before. mouth psnr: dB, mean over held-out pictures, of those pixels whose C2O lies in the lip box. lag: of the painted opening
+behind the true one, ms. outside: the largest difference of any sample beside what was painted, before encoding; and the PSNR there
+after it, with that of the unchanged source encoded alike. s a picture: decoding, painting and encoding.
 """
 import argparse
 import pathlib

@@ -14,12 +14,10 @@ from absl import flags
 
 from speech2lip_jax import cli
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import LANDMARKER, OUT, SIZE, VIDEO, WORKDIR
+from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, LANDMARKER, OUT, SIZE, VIDEO, WORKDIR, split
 
-_AUDIO = flags.DEFINE_list('audio', None, 'What the person is to say: sound or video files, comma-separated; several need a folder '
-                           'for --out, and the model is loaded once.')
-_TEXT = flags.DEFINE_string('text', None, 'The same as text, a .txt or a .srt (each line is spoken at its time), where a speech '
-                            'synthesiser is installed.')
+_TEXT = flags.DEFINE_string('text', None, 'What is to be said as text, a .txt or a .srt (each line is spoken at its time), where a '
+                            'speech synthesiser is installed.')
 _VOICE = flags.DEFINE_string('voice', None, "For --text: a language or voice of espeak-ng, 'en' or 'fr-fr', or a neural "
                              'voice of Piper, FILE.onnx.')
 _FIT = flags.DEFINE_enum('fit', 'loop', ['loop', 'video'], "How long it is: 'loop', as the sound, the video playing back and "
@@ -30,9 +28,13 @@ _SEGMENTS = flags.DEFINE_string('segments', None, 'Where alone the mouth changes
 _KEEP_ORIGINAL = flags.DEFINE_bool('keep_original', True, "Beside --segments the video's own sound is heard.")
 _CRF = flags.DEFINE_integer('crf', 17, 'Quality of the pictures, 0 … 51: lower is better.', lower_bound=0, upper_bound=51)
 _CODEC = flags.DEFINE_enum('codec', 'h264', ['h264', 'hevc', 'prores'], 'Of the result: h264 and hevc in an mp4, prores in a mov.')
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device paints at once.', lower_bound=1)
-for shared in ('video', 'out', 'workdir', 'size', 'landmarker'):
-  flags.declare_key_flag(shared)
+flags.declare_key_flag('video')
+flags.declare_key_flag('audio')
+flags.declare_key_flag('out')
+flags.declare_key_flag('workdir')
+flags.declare_key_flag('size')
+flags.declare_key_flag('landmarker')
+flags.declare_key_flag('batch_size')
 
 
 def main() -> None:
@@ -41,16 +43,19 @@ def main() -> None:
     raise InputError('--video is needed, one video file')
   if not OUT.value:
     raise InputError('--out is missing: the FILE to write, or the folder for several')
-  if bool(_AUDIO.value) == bool(_TEXT.value):
+  if bool(AUDIO.value) == bool(_TEXT.value):
     raise InputError('give either --audio FILE or --text TEXT')
   if _SEGMENTS.value and _FIT.value == 'loop' and flags.FLAGS['fit'].present:
     raise InputError('--segments corrects the whole video; leave --fit=loop out')
   from speech2lip_jax.dubbing import job
-  said = job.listen(_AUDIO.value or [], OUT.value, _CODEC.value)
+  if AUDIO.value:
+    said = job.listen(split([AUDIO.value]), OUT.value, _CODEC.value)
+  else:
+    said = job.speak(_TEXT.value or '', _VOICE.value, OUT.value, _CODEC.value)
   options = job.Options(
       fit='video' if _SEGMENTS.value else _FIT.value, start_s=_START.value, segments=_SEGMENTS.value,
       keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, size=SIZE.value, landmarker=LANDMARKER.value,
-      batch_size=_BATCH_SIZE.value)
+      batch_size=BATCH_SIZE.value)
   for line in job.dub(VIDEO.value[0], said, WORKDIR.value, options):
     print(line)
 

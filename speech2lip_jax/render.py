@@ -12,9 +12,8 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import OUT, WORKDIR
+from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, OUT, WORKDIR
 
-_AUDIO = flags.DEFINE_string('audio', None, 'Any sound or video file: what the person is to say.')
 _SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
 _FEATURES = flags.DEFINE_string('features', None,
                                 'The .npy of the features of --audio, where the model was trained on features from a file.')
@@ -22,8 +21,9 @@ _CLIP = flags.DEFINE_string('clip', None, "The clip to play under --audio by nam
 _POSE = flags.DEFINE_string('pose', None, "Where the head is to be: 'still', 'offset:yaw=10,x=0.05', 'sine:yaw=10,period=4' or "
                             "'track:SUBJECT[/CLIP]'; yaw, pitch, roll in degrees, x, y, z in picture widths, period in "
                             'seconds. Good up to 15 degrees and 10 %.')
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Frames a device renders at once.', lower_bound=1)
 flags.declare_key_flag('workdir')
+flags.declare_key_flag('audio')
+flags.declare_key_flag('batch_size')
 flags.declare_key_flag('out')
 
 
@@ -31,9 +31,9 @@ def main() -> None:
   """The verb."""
   if not WORKDIR.value or not OUT.value:
     raise InputError('--workdir (of a training run) and --out (FILE.mp4) are needed')
-  if (_AUDIO.value is None) == (_SPLIT.value is None):
+  if (AUDIO.value is None) == (_SPLIT.value is None):
     raise InputError('give either --audio FILE or --split test')
-  if _FEATURES.value and not _AUDIO.value:
+  if _FEATURES.value and not AUDIO.value:
     raise InputError(f'--features={_FEATURES.value}: are those of a sound; give it with --audio FILE')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
@@ -43,10 +43,10 @@ def main() -> None:
   from speech2lip_jax.rendering.film import read_speech, render_audio, render_test
   from speech2lip_jax.rendering.trained import load_trained
   wanted = pose.parse(_POSE.value) if _POSE.value else None
-  speech = read_speech(_AUDIO.value) if _AUDIO.value else None  # a bad file is told before the model loads
-  trained = load_trained(WORKDIR.value, _BATCH_SIZE.value)
+  speech = read_speech(AUDIO.value) if AUDIO.value else None  # a bad file is told before the model loads
+  trained = load_trained(WORKDIR.value, BATCH_SIZE.value)
   devices.announce()
-  with devices.memory_explained(f'lower --batch_size (now {_BATCH_SIZE.value})'):
+  with devices.memory_explained(f'lower --batch_size (now {BATCH_SIZE.value})'):
     if speech:
       count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, _FEATURES.value)
     else:

@@ -1,4 +1,7 @@
 """Command-line flags that several verbs share, defined once; a verb names those it reads by `flags.declare_key_flag`."""
+import os
+from collections.abc import Sequence
+
 from absl import flags
 
 WORKDIR = flags.DEFINE_string(
@@ -15,3 +18,11 @@ LANDMARKER = flags.DEFINE_string(
 SIZE = flags.DEFINE_integer(
     'size', None, 'Side of the square face frames, pixels: at least 64, a multiple of 4; by default as large as the face square of '
     'the video, 96 ... 500, in the demo 256.')
+AUDIO = flags.DEFINE_string(
+    'audio', None, 'Any sound or video file: what the person is to say. For dub also several, with commas: then --out is a folder.')
+BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device renders at once.', lower_bound=1)
+
+
+def split(values: Sequence[str]) -> list[str]:
+  """The comma-separated parts of a flag's values; a file whose name has a comma is one part."""
+  return [part for value in values for part in ([value] if os.path.exists(value) else value.split(',')) if part]

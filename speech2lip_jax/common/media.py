@@ -57,6 +57,17 @@ def read_sound(path: os.PathLike | str, rate: int | None = None, mono: bool = Fa
   return sound, rate
 
 
+def resample(sound: np.ndarray, rate: int, wanted: int) -> tuple[np.ndarray, int]:
+  """A sound [channels, n] int16 at `rate` → at the rate wanted or the nearest that an mp4 can hold: [channels, m] int16, and it."""
+  wanted = min(AAC_RATES, key=lambda known: abs(known - wanted))
+  layout = 'mono' if len(sound) == 1 else 'stereo'
+  resampler = av.AudioResampler(format='s16p', layout=layout, rate=wanted)
+  frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format='s16p', layout=layout)
+  frame.sample_rate = rate
+  chunks = [out.to_ndarray() for piece in (frame, None) for out in resampler.resample(piece)]
+  return np.concatenate(chunks, axis=1), wanted
+
+
 def decode(container: 'av.container.InputContainer', stream: 'av.AudioStream', path: str,
            may_have_holes: bool = False) -> Iterator[av.AudioFrame]:
   """Yields the sound that can be decoded, in order, and goes on after packets that cannot.

@@ -115,20 +115,38 @@ def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
   Raises:
     InputError: a sound cannot be read, or `out` does not fit.
   """
-  suffix = '.' + CODECS[codec][2]
   folder = pathlib.Path(out)
   if len(paths) == 1 and not folder.is_dir():
-    outs = [folder]
-    if folder.suffix != suffix:
-      raise InputError(f'--out={out}: must end in {suffix} for --codec {codec}')
+    outs = [_dub_file(out, codec)]
   else:
     if folder.suffix or folder.is_file():
       raise InputError(f'--out={out}: {len(paths)} sounds need a folder')
-    outs = [folder / f'{pathlib.Path(path).stem}{suffix}' for path in paths]
+    outs = [folder / f'{pathlib.Path(path).stem}.{CODECS[codec][2]}' for path in paths]
     if len(set(outs)) < len(outs):
       raise InputError(f'--audio={",".join(paths)}: two sounds have one name, and so would their dubs; rename one')
   return [Said(one, *media.read_sound(path), media.read_sound(path, schema.SAMPLE_RATE, mono=True)[0][0])
           for path, one in zip(paths, outs)]
+
+
+def speak(text: str, voice: str | None, out: str, codec: str) -> list[Said]:
+  """What `dubbing.text` speaks, and the file of its dub.
+
+  Raises:
+    InputError: no synthesiser is installed, the text cannot be read or spoken, or `out` does not fit.
+  """
+  from speech2lip_jax.dubbing import text as text_module
+  file = _dub_file(out, codec)
+  synthesiser = text_module.find_synthesiser(voice)
+  sound, rate = text_module.speak(text, synthesiser)
+  print(f'{synthesiser.title}: {len(sound) / rate:.1f} s; {synthesiser.licence}')
+  return [Said(file, *media.resample(sound[None], rate, rate), media.resample(sound[None], rate, schema.SAMPLE_RATE)[0][0])]
+
+
+def _dub_file(out: str, codec: str) -> pathlib.Path:
+  suffix = '.' + CODECS[codec][2]
+  if pathlib.Path(out).suffix != suffix:
+    raise InputError(f'--out={out}: must end in {suffix} for --codec {codec}')
+  return pathlib.Path(out)
 
 
 class _Person:

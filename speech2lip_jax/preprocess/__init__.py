@@ -5,15 +5,13 @@
 
 Finished work is kept under OUT/stages/, so an interrupted run continues and a repeated one does nothing.
 """
-import os
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import LANDMARKER, OUT, SIZE, VIDEO
+from speech2lip_jax.common.flags import LANDMARKER, OUT, SIZE, VIDEO, split
 
 _CANONICAL_SCALE = flags.DEFINE_float(
     'canonical_scale', 1.0,
@@ -36,12 +34,7 @@ def main() -> None:
   if not OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
   from speech2lip_jax.preprocess.pipeline import preprocess
-  preprocess(_split(VIDEO.value), OUT.value, SIZE.value, LANDMARKER.value,
-             _split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
+  preprocess(split(VIDEO.value), OUT.value, SIZE.value, LANDMARKER.value,
+             split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
   name = pathlib.Path(OUT.value).resolve().name
   print(usage.next_command('train', workdir=f'runs/{name}', **{'config.data.path': OUT.value}))
-
-
-def _split(values: Sequence[str]) -> list[str]:
-  """The comma-separated parts of a flag's values; a file whose name has a comma is one part."""
-  return [part for value in values for part in ([value] if os.path.exists(value) else value.split(',')) if part]
