@@ -23,6 +23,7 @@ from speech2lip_jax.dubbing import timeline
 from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import Source, open_source
 from speech2lip_jax.dubbing.target import CODECS, FilmWriter
+from speech2lip_jax.preprocess import video as video_module
 
 if TYPE_CHECKING:
   from speech2lip_jax.dubbing.film import Footage
@@ -101,12 +102,15 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
 
 
 def _own_sound(path: str, rate: int) -> np.ndarray | None:
-  """The video's own sound [c, n] int16; None where it has none."""
-  import av
-  with av.open(path) as container:
+  """The video's own sound [c, n] int16 from its first picture on; None where it has none."""
+  with video_module.open_container(path) as container:
     if not container.streams.audio:
       return None
-  return media.read_sound(path, rate)[0]
+    streams = container.streams.audio[0], video_module.video_stream(container, path)
+    begins_s = [float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams]
+  late = round((begins_s[0] - begins_s[1]) * rate)
+  sound = media.read_sound(path, rate)[0]
+  return np.pad(sound, ((0, 0), (late, 0))) if late > 0 else sound[:, -late:]
 
 
 def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
