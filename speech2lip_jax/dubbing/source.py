@@ -17,15 +17,18 @@ from speech2lip_jax.preprocess import video
 
 MAX_SHORTER, MAX_LONGER = 2160, 4096  # pixels of an upright picture
 FAR_AHEAD = 250  # pictures: one further ahead is sought, not decoded up to
-HELD = 48  # pictures decoded at once where a video is played backwards
+HELD = 48  # pictures decoded at once, at most, where a video is played backwards
+HELD_BYTES = 600_000_000  # and what they may take
+BACK_S = (0, 1, 4, 16)  # how far before a picture its key picture is sought, one after another, before the file is read whole
+MARGIN = 8  # stored pixels around a part: FFmpeg's filters see as much as in the whole picture, so the part's colours are the same
 # Pixel formats whose planes can be changed: bits a sample, and by how much a row and a column of chroma are halved; None: RGB.
 FORMATS: dict[str, tuple[int, tuple[int, int] | None]] = {
     'yuv420p': (8, (1, 1)), 'yuvj420p': (8, (1, 1)), 'nv12': (8, (1, 1)), 'yuv422p': (8, (0, 1)), 'yuvj422p': (8, (0, 1)),
     'yuv444p': (8, (0, 0)), 'yuvj444p': (8, (0, 0)), 'yuv420p10le': (10, (1, 1)), 'yuv422p10le': (10, (0, 1)),
-    'yuv444p10le': (10, (0, 0)), 'rgb24': (8, None), 'gbrp': (8, None)}
-FULL_RANGE, UNTAGGED = 2, 2  # FFmpeg's numbers
+    'yuv444p10le': (10, (0, 0)), 'yuv420p12le': (12, (1, 1)), 'yuv422p12le': (12, (0, 1)), 'yuv444p12le': (12, (0, 0)),
+    'rgb24': (8, None), 'gbrp': (8, None)}
+LIMITED_RANGE, FULL_RANGE, PROGRESSIVE = 1, 2, 1  # FFmpeg's numbers
 HDR_TRANSFERS = {16: 'PQ', 18: 'HLG'}
-MATRICES = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}  # red, blue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +59,14 @@ class SourceFacts:
   file_size: int
 
   @property
-  def last_duration_s(self) -> float:
-    """Of the last picture."""
-    return max(self.duration_s - float(self.times_s[-1]), 0.5 / float(self.rate))
+  def durations_s(self) -> np.ndarray:
+    """[M] float64: how long each picture is shown."""
+    return np.diff(np.append(self.times_s, max(self.duration_s, float(self.times_s[-1]) + 0.5 / float(self.rate))))
+
+  @property
+  def bit_depth(self) -> int:
+    """Of a sample."""
+    return FORMATS[self.pix_fmt][0]
 
   @property
   def is_full_range(self) -> bool:
@@ -66,9 +74,9 @@ class SourceFacts:
     return self.colour_range == FULL_RANGE or self.pix_fmt.startswith('yuvj') or FORMATS[self.pix_fmt][1] is None
 
   @property
-  def red_blue(self) -> tuple[float, float]:
-    """The shares of red and blue in its luma."""
-    return MATRICES.get(self.matrix, MATRICES[6])  # untagged: as `crop_rgb` takes it
+  def applied_matrix(self) -> int:
+    """Number of the matrix that its colours are read with: where `matrix` is not told, what players assume."""
+    return video.matrix_of(self.matrix, self.stored_height)
 
 
 class Source:
@@ -81,13 +89,15 @@ class Source:
   def read(self, picture_ids: Sequence[int] | np.ndarray) -> Iterator[av.VideoFrame]:
     """Yields pictures in the order asked for: forwards, backwards or leaping. A damaged one is the one before it.
 
-    At most `HELD` are held at a time.
+    Where the order runs back, a stretch of at most `HELD` pictures is decoded from the key picture before it and handed out.
 
     Raises:
       InputError: the file cannot be read on.
     """
     ids = [int(i) for i in picture_ids]
     held: dict[int, av.VideoFrame] = {}
+    facts = self.facts
+    most = max(2, min(HELD, HELD_BYTES // (facts.stored_width * facts.stored_height * 3 * -(-facts.bit_depth // 8))))
     with video.open_container(self.facts.path) as container:
       stream = video.video_stream(container, self.facts.path)
       stream.thread_type = 'AUTO'
@@ -95,15 +105,14 @@ class Source:
       at = len(self.facts.times_s) + FAR_AHEAD
       for place, wanted in enumerate(ids):
         if wanted not in held:
-          goes_back = ids[place + 1:place + 2] == [wanted - 1]
-          first, held = max(0, wanted - HELD + 1) if goes_back else wanted, {}
+          first, held = _turn(ids[place:place + 2 * most], most), {}
           if not at <= first <= at + FAR_AHEAD:
             following, at = self._from(container, stream, first), first
           for number, picture in zip(range(at, wanted + 1), following):
             if number >= first:
               held[number] = picture
           at = wanted + 1
-        yield held[wanted] if place + 1 < len(ids) and ids[place + 1] == wanted else held.pop(wanted)
+        yield held[wanted] if ids[place + 1:place + 2] == [wanted] else held.pop(wanted)
 
   def _from(self, container: 'av.container.InputContainer', stream: 'av.video.stream.VideoStream', first: int
             ) -> Iterator[av.VideoFrame]:
@@ -122,20 +131,32 @@ class Source:
   def _numbered(self, container: 'av.container.InputContainer', stream: 'av.video.stream.VideoStream', first: int
                 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Pictures with their numbers, from one at or before `first` on."""
-    if self._stamps is None:
+    stamps = self._stamps
+    if stamps is None:
       container.seek(0)
       yield from enumerate(video.decode(container, stream))
       return
-    numbers = {stamp: number for number, stamp in enumerate(self._stamps)}
-    container.seek(self._stamps[first], stream=stream, backward=True)
-    pictures = video.decode(container, stream)
-    begin = next(pictures, None)
-    if begin is None or begin.pts is None or begin.pts > self._stamps[first]:  # the index of this file is poor
-      container.seek(0)
+    numbers = {stamp: number for number, stamp in enumerate(stamps)}
+    for back_s in BACK_S:
+      tick = stamps[first] - round(back_s / self.facts.time_base)
+      if tick <= stamps[0]:
+        break
+      container.seek(tick, stream=stream, backward=True)
       pictures = video.decode(container, stream)
-    else:
-      pictures = itertools.chain([begin], pictures)
+      until = itertools.takewhile(lambda picture: picture.pts is not None and picture.pts <= stamps[first], pictures)
+      # What is shown before the first key picture refers to pictures that were not read.
+      key = next((picture for picture in until if picture.key_frame), None)
+      if key is not None:
+        yield from ((numbers[picture.pts], picture) for picture in itertools.chain([key], pictures) if picture.pts in numbers)
+        return
+    container.seek(0)
+    pictures = video.decode(container, stream)
     yield from ((numbers[picture.pts], picture) for picture in pictures if picture.pts in numbers)
+
+
+def _turn(ids: Sequence[int], most: int) -> int:
+  """Down to which picture the order runs from its first one on, without rising above that one, and within `most` pictures."""
+  return min(itertools.takewhile(lambda number: ids[0] - most < number <= ids[0], ids))
 
 
 def open_source(path: str) -> Source:
@@ -152,9 +173,9 @@ def open_source(path: str) -> Source:
   with video.open_container(path) as container:
     stream = video.video_stream(container, path)
     first, codec = next(video.decode(container, stream)), stream.codec_context
-    primaries, transfer = int(codec.color_primaries), int(codec.color_trc)
+    primaries, transfer, is_field_coded = int(codec.color_primaries), int(codec.color_trc), int(codec.field_order) > PROGRESSIVE
     aspect = Fraction(stream.sample_aspect_ratio or 1)
-  _check(path, first, transfer, info)
+  _check(path, first, transfer, first.interlaced_frame or is_field_coded, info)
   times = sorted(stamp for stamp in stamps if stamp >= (first.pts or 0)) if info.has_timestamps else None
   times_s = (np.array(times) - times[0]) * float(time_base) if times else np.arange(round(info.duration_s * info.fps)) / info.fps
   return Source(SourceFacts(
@@ -164,38 +185,42 @@ def open_source(path: str) -> Source:
       times_s=times_s, duration_s=info.duration_s, file_size=info.file_size), times)
 
 
-def _check(path: str, first: av.VideoFrame, transfer: int, info: video.VideoInfo) -> None:
+def _check(path: str, first: av.VideoFrame, transfer: int, is_interlaced: bool, info: video.VideoInfo) -> None:
   """Raises InputError for a kind of video that is not taken, with the command that makes it one that is."""
   remedy = None
   if transfer in HDR_TRANSFERS:
     what = f'is HDR ({HDR_TRANSFERS[transfer]})'
     remedy = ('-vf zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable,zscale=t=bt709:m=bt709:r=tv,'
-              'format=yuv420p -crf 14')
-  elif first.interlaced_frame:
+              'format=yuv420p -crf 14')  # by a build of FFmpeg with zimg, as most are
+  elif is_interlaced:
     what, remedy = 'is interlaced', '-vf bwdif -crf 14'
   elif any(component.is_alpha for component in first.format.components):
-    what, remedy = f'has an alpha channel ({first.format.name})', '-vf format=yuv420p -crf 14'
+    # On black: without this, what was hidden would appear.
+    what, remedy = f'has an alpha channel ({first.format.name})', '-vf premultiply=inplace=1,format=yuv420p -crf 14'
   elif first.format.name not in FORMATS:
-    what, remedy = f'has pixels of the format {first.format.name}', '-pix_fmt yuv420p -crf 14'
+    deep = '10le' if max(component.bits for component in first.format.components) > 8 else ''
+    what, remedy = f'has pixels of the format {first.format.name}', f'-pix_fmt yuv420p{deep} -crf 14'
   elif min(info.width, info.height) > MAX_SHORTER or max(info.width, info.height) > MAX_LONGER:
     what = f'has {info.width}×{info.height} pixels, more than {MAX_LONGER}×{MAX_SHORTER}'
-    remedy = f"-vf scale='if(gt(iw,ih),-2,{MAX_SHORTER})':'if(gt(iw,ih),{MAX_SHORTER},-2)' -crf 14"
+    shrink = min(MAX_SHORTER / min(info.width, info.height), MAX_LONGER / max(info.width, info.height))
+    width, height = (max(2, int(side * shrink) // 2 * 2) for side in (info.width, info.height))
+    remedy = f'-vf scale={width}:{height},setsar=1 -crf 14'
   if remedy:
-    raise InputError(f'{path}: {what}; convert it first: ffmpeg -i {shlex.quote(path)} {remedy} -c:a copy NEW.mp4')
+    raise InputError(f'{path}: {what}; convert it first: ffmpeg -i {shlex.quote(path)} {remedy} NEW.mp4')
 
 
 def crop_rgb(picture: av.VideoFrame, facts: SourceFacts, top: int, left: int, height: int, width: int) -> np.ndarray:
   """A part of the upright picture: [height, width, 3] uint8."""
-  if facts.pixel_aspect != 1 or not picture.format.name.startswith('yuv'):
+  if facts.pixel_aspect != 1 or not picture.format.name.startswith('yuv'):  # resampled by place, or cheap
     return np.ascontiguousarray(video.to_rgb(picture, facts)[top:top + height, left:left + width])
   turns = facts.rotation // 90
   rows, columns = stored_part(facts, top, left, height, width)
   halved = FORMATS[picture.format.name][1] or (0, 0)
-  # Whole blocks of chroma, and one more on each side for its interpolation.
-  begin_row, begin_column = (max(0, (span.start & ~1) - 2) for span in (rows, columns))
-  end_row, end_column = min(facts.stored_height, rows.stop + 3 & ~1), min(facts.stored_width, columns.stop + 3 & ~1)
+  begin_row, begin_column = (max(0, (span.start & ~1) - MARGIN) for span in (rows, columns))  # whole blocks of chroma
+  end_row, end_column = (min(side, span.stop + MARGIN + 1 & ~1) for side, span in (
+      (facts.stored_height, rows), (facts.stored_width, columns)))
   part = av.VideoFrame(end_column - begin_column, end_row - begin_row, picture.format.name)
-  part.colorspace, part.color_range = picture.colorspace, picture.color_range
+  part.colorspace, part.color_range = facts.applied_matrix, picture.color_range
   for index, (whole, cut) in enumerate(zip(planes_of(picture), planes_of(part))):
     down, across = halved if index else (0, 0)
     first_row, first_column = begin_row >> down, begin_column >> across

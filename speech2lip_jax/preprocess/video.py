@@ -23,6 +23,11 @@ MIN_CLIP_S = 0.5  # shorter runs teach nothing and have no full speech window
 SEEK_MARGIN_S = 0.5  # seek early: the first pictures after a seek may be incomplete
 SAME_TIME_S = 1e-6
 UNTAGGED_RANGE, UNTAGGED = 0, 2  # FFmpeg's numbers of a colour range, and of a matrix, primaries or a transfer, that is not told
+BT709, BT601, BT2020 = 1, 5, 9
+# Shares of red and blue in luma, by FFmpeg's numbers of the matrices that it can apply; and numbers that are (nearly) one of those.
+MATRICES = {BT709: (0.2126, 0.0722), 4: (0.3, 0.11), BT601: (0.299, 0.114), 7: (0.212, 0.087), BT2020: (0.2627, 0.0593)}
+SAME_MATRIX = {6: BT601, 10: BT2020}
+HD_LINES = 720  # a picture of that many, whose matrix is not told, is taken for BT.709, a smaller one for BT.601: as players do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,16 +330,24 @@ def decode(container: 'av.container.InputContainer', stream: 'av.video.stream.Vi
       continue
 
 
+def matrix_of(told: int, lines: int) -> int:
+  """One of `MATRICES`: the one that a video tells, or that players assume of stored pictures with that many lines."""
+  told = SAME_MATRIX.get(told, told)
+  return told if told in MATRICES else BT709 if lines >= HD_LINES else BT601
+
+
 def to_rgb(picture: av.VideoFrame, info: Upright, max_side: int | None = None) -> np.ndarray:
   """[H, W, 3] uint8 RGB, upright, square pixels, at most `max_side` on the longer side."""
   height, width = (info.width, info.height) if info.rotation % 180 else (info.height, info.width)
   shrink = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
   height, width = round(height * shrink), round(width * shrink)
+  matrix = matrix_of(int(picture.colorspace), picture.height)
   if (height, width) != (picture.height, picture.width):
     picture = picture.reformat(width=width,
                                height=height,
                                format='rgb24',
+                               src_colorspace=matrix,
                                interpolation='AREA' if shrink < 1.0 else 'BICUBIC')
-  image = picture.to_ndarray(format='rgb24')
+  image = picture.to_ndarray(format='rgb24', src_colorspace=matrix)
   # The display matrix turns the stored picture counter-clockwise by `rotation` degrees, as np.rot90 does.
   return np.ascontiguousarray(np.rot90(image, info.rotation // 90))
