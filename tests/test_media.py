@@ -6,6 +6,7 @@ from scipy.io import wavfile
 
 from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.preprocess import video
 from speech2lip_jax.rendering.film import back_and_forth
 
 
@@ -39,6 +40,17 @@ def test_an_mp4_lasts_as_long_as_its_sound(tmp_path):
   heard, _ = media.read_sound(tmp_path / 'out.mp4', 44100)
   spectrum = np.abs(np.fft.rfft(heard[1, 20000:20000 + 44100].astype(float)))
   assert abs(int(spectrum.argmax()) - 400) <= 1
+
+
+def test_an_mp4_has_the_colours_that_were_written_at_any_height(tmp_path):
+  colours = np.zeros((720, 64, 3), np.uint8)
+  colours[:, :32], colours[:, 32:] = (200, 40, 40), (40, 180, 60)
+  with media.Mp4Writer(tmp_path / 'out.mp4', 720, 64, 25, np.zeros((1, 16_000), np.int16), 16_000, quality=4) as writer:
+    for _ in range(25):
+      writer.write(colours)
+  seen = next(video.read_pictures(video.probe(str(tmp_path / 'out.mp4'))))
+  assert np.abs(seen[:, 4:28].astype(int) - colours[:, 4:28]).max() <= 3
+  assert np.abs(seen[:, 36:60].astype(int) - colours[:, 36:60]).max() <= 3
 
 
 def test_a_failed_render_leaves_no_file(tmp_path):

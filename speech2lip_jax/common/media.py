@@ -13,6 +13,7 @@ from speech2lip_jax.common.files import temporary_beside
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a file's header is taken for damaged
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # that an mp4 can hold
+BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers
 MAX_LOST_S = 0.25  # sound that may be missing: one damaged packet, not a word
 MAX_CLOCK_SLIP_S = 0.03  # a time stamp further than this from the running sample count is a hole or an overlap
 
@@ -180,6 +181,8 @@ class Mp4Writer:
       options |= {'maxrate': str(max_bits), 'bufsize': str(max_bits)}
     self._video = self._container.add_stream('libx264', rate=fps, options=options)
     self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
+    # What RGB is converted to; untold, a picture of many lines would be shown as BT.709.
+    self._video.codec_context.colorspace, self._video.codec_context.color_range = BT601, LIMITED_RANGE
     self._layout = 'mono' if len(sound) == 1 else 'stereo'
     self._audio = self._container.add_stream('aac', rate=rate, layout=self._layout)
     self._sound, self._rate, self._fps, self._num_frames, self._sounded = sound, rate, fps, 0, 0

@@ -143,11 +143,9 @@ class Source:
         break
       container.seek(tick, stream=stream, backward=True)
       pictures = video.decode(container, stream)
-      until = itertools.takewhile(lambda picture: picture.pts is not None and picture.pts <= stamps[first], pictures)
-      # What is shown before the first key picture refers to pictures that were not read.
-      key = next((picture for picture in until if picture.key_frame), None)
-      if key is not None:
-        yield from ((numbers[picture.pts], picture) for picture in itertools.chain([key], pictures) if picture.pts in numbers)
+      begin = next(pictures, None)
+      if begin is not None and begin.pts is not None and begin.pts <= stamps[first]:
+        yield from ((numbers[picture.pts], picture) for picture in itertools.chain([begin], pictures) if picture.pts in numbers)
         return
     container.seek(0)
     pictures = video.decode(container, stream)
