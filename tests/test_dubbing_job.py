@@ -107,7 +107,7 @@ def test_the_videos_own_sound_begins_with_its_pictures(tmp_path):
   path = write_video(tmp_path / 'a.mp4')
   assert job._own_sound(path, 16_000).shape[0] == 1
   assert job._own_sound(write_video(tmp_path / 'b.mp4', sound=False), 16_000) is None
-  assert open_source(path).facts.last_duration_s == pytest.approx(0.04, abs=0.01)
+  assert open_source(path).facts.durations_s[-1] == pytest.approx(0.04, abs=0.01)
 
 
 def test_the_last_stage_knows_how_fast_the_others_were(capsys, monkeypatch):

@@ -13,12 +13,13 @@ from speech2lip_jax.common.files import temporary_beside
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
 
-# Of each --codec: the encoder, its options and the container. On two cores a 1080p picture takes 31 ms of one of them with H.264's
-# veryfast; superfast takes 6 ms less for twice the size, faster 22 ms more for 1 dB.
+# Of each --codec: the encoder, its options and the container. Processor time to decode, change and encode a 1080p picture: H.264
+# veryfast 36 ms (superfast 30 for twice the size, faster 58 for 0.8 dB), HEVC superfast 60 (veryfast 90 for 1.6 dB, ultrafast 51
+# for 1.1 dB less), ProRes by prores_aw 60 (prores_ks 163, and 2.7 dB less).
 CODECS = {
     'h264': ('libx264', {'preset': 'veryfast'}, 'mp4'),
-    'hevc': ('libx265', {'preset': 'ultrafast', 'x265-params': 'log-level=error'}, 'mp4'),
-    'prores': ('prores_ks', {}, 'mov')}
+    'hevc': ('libx265', {'preset': 'superfast', 'x265-params': 'log-level=error'}, 'mp4'),
+    'prores': ('prores_aw', {}, 'mov')}
 
 
 def change_window(picture: av.VideoFrame, facts: SourceFacts, before: np.ndarray, after: np.ndarray, top: int, left: int
@@ -128,7 +129,8 @@ class FilmWriter:
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._container = av.open(str(self._temporary), 'w', format=container, options={'movflags': 'faststart'})
     if codec == 'prores':
-      options = {'profile': '4444' if halved in (None, (0, 0)) else 'hq'}
+      encoder = 'prores_ks' if width % 2 else encoder  # the slower one takes odd widths
+      options = {'profile': '4' if halved in (None, (0, 0)) else '3'}  # 4444, HQ
     else:
       options = options | {'crf': str(crf)} | ({'preset': preset} if preset else {})
     video = cast('av.VideoStream', self._container.add_stream(encoder, rate=facts.rate, options=options))
