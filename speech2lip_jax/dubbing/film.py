@@ -56,17 +56,18 @@ def open_footage(trained: Trained, source: Source, frames: Subject, source_index
   ids = np.concatenate([np.arange(clip.start, clip.stop) for clip in frames.meta.clips if clip.source_index == source_index])
   regions, own_view = mouth_region.Regions.of_subject(subject), View.of_subject(subject)
   if frames.folder == subject.folder:
-    seen, tone, lips = regions.read(subject, own_view, ids), np.ones((*lip_size, 3), np.float32), subject.rgb_lip_canonical[ids]
+    frames_view, tone, lips = own_view, np.ones((*lip_size, 3), np.float32), subject.rgb_lip_canonical[ids]
+    seen = regions.read(subject, own_view, ids)
   else:
     tracked, overlay = another_video.in_trained_axes(subject, frames, tracked)
     frames_view = another_video.frames_view(subject, frames, overlay)
     seen = regions.read(frames, frames_view, ids)
     own = regions.read(subject, own_view, evenly_spaced(trained.split.train, NUM_LIGHT_FRAMES))
     ratio = mouth_region.light_ratio(own, seen)
-    seen, tone = seen / ratio, mouth_region.on_lips(ratio, lip_size)
-    notes += another_video.check_person(own, seen, overlay, subject, facts.path)
+    tone = mouth_region.on_lips(ratio, lip_size)
+    notes += another_video.check_person(own, seen / ratio, overlay, subject, facts.path)
     lips = np.clip(another_video.lips(subject, frames, frames_view, ids) / tone, 0, 255).astype(np.uint8)
-  covered = mouth_region.usual_regions(subject).is_covered(seen) | np.asarray(frames.is_interpolated[ids])
+  covered = mouth_region.usual_regions(regions, frames, frames_view).is_covered(seen) | np.asarray(frames.is_interpolated[ids])
   covered = ndimage.binary_closing(covered, np.ones(SHORT_GLIMPSE)) | covered
   if covered.any():
     notes.append(f'{facts.path}: the mouth is covered or out of sight in {covered.sum() / schema.FPS:.1f} s of it; its pictures '

@@ -84,10 +84,13 @@ class UsualRegions(NamedTuple):
     return (_misfit(flat, self.mean, self.axes) > FAR * self.scale).mean((1, 2)) > self.limit
 
 
-def usual_regions(subject: Subject) -> UsualRegions:
-  """`UsualRegions` of a subject by its own frames."""
-  ids = evenly_spaced(np.flatnonzero(~np.asarray(subject.is_interpolated)), MAX_OWN)
-  return UsualRegions.of(Regions.of_subject(subject).read(subject, View.of_subject(subject), ids))
+def usual_regions(regions: Regions, frames: Subject, view: View) -> UsualRegions:
+  """`UsualRegions` of a video by the frames of its own subject folder; arguments as of `Regions.read`.
+
+  Of another video than the trained one too: where its head is laid over the trained one a little askew, that is usual there.
+  """
+  ids = evenly_spaced(np.flatnonzero(~np.asarray(frames.is_interpolated)), MAX_OWN)
+  return UsualRegions.of(regions.read(frames, view, ids))
 
 
 def _in_usual_light(regions: np.ndarray) -> np.ndarray:
