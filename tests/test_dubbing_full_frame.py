@@ -100,6 +100,16 @@ def test_heads_between_the_tracked_frames_are_where_they_are(scene):
   assert off[is_shown].mean() < 0.5 and off[~is_shown].mean() < off[is_shown].mean() + 0.15
 
 
+def test_pictures_without_a_face_stay_near_those_with_one(scene):
+  part = dataclasses.replace(scene.subject.meta.clips[0], num_frames=40)
+  subject = dataclasses.replace(scene.subject, meta=dataclasses.replace(scene.subject.meta, clips=(part,)))
+  tracked = close_up.follow_head(subject, 0, scene.source.facts.times_s)
+  assert not tracked.is_tracked.all()
+  last = np.flatnonzero(tracked.is_tracked)[-1]
+  np.testing.assert_array_equal(tracked.observed_from_head[last + 1:], np.repeat(
+      tracked.observed_from_head[last:last + 1], len(tracked.is_tracked) - last - 1, axis=0))
+
+
 def test_poses_at_tracked_instants_are_those_tracked():
   rng = np.random.default_rng(0)
   poses = np.tile(np.eye(4), (9, 1, 1))

@@ -29,9 +29,9 @@ class Square(NamedTuple):
 class Tracked(NamedTuple):
   """A head in the M pictures of a source video.
 
-  observed_from_head: [M, 4, 4] float64, of any value where the head is not tracked. is_tracked: [M] bool. frame: [M] float64, each
-  picture's place among the frames of the subject folder that it was tracked in, between two of them where it is none.
-  focal: pixels of a square of `side` pixels around `middle` (x, y), pixels of the upright picture.
+  observed_from_head: [M, 4, 4] float64, where the head is not tracked that of the nearest picture where it is. is_tracked: [M] bool.
+  frame: [M] float64, each picture's place among the frames of the subject folder that it was tracked in, between two of them where
+  it is none. focal: pixels of a square of `side` pixels around `middle` (x, y), pixels of the upright picture.
   """
   observed_from_head: np.ndarray
   is_tracked: np.ndarray
@@ -73,6 +73,9 @@ def follow_head(subject: Subject, source_index: int, times_s: np.ndarray) -> Tra
     poses[here] = poses_between(known_s, subject.observed_from_head[ids].astype(np.float64), at)
     is_tracked[here], frame[here] = True, np.interp(at, known_s, ids)
   assert crop is not None, 'every source has a clip'
+  tracked = np.flatnonzero(is_tracked)
+  nearest = tracked[np.abs(times_s[:, None] - times_s[tracked]).argmin(1)] if not is_tracked.all() else tracked
+  poses = poses[nearest]
   left, top, side = crop.tolist()
   middle = left + (side - 1) / 2, top + (side - 1) / 2
   return Tracked(poses, is_tracked, frame, subject.meta.focal_px * side / subject.meta.width, middle, round(side))

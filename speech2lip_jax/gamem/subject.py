@@ -77,7 +77,7 @@ def _lip_extent_observed(view: View, box: LipBox, depth_canonical: np.ndarray) -
   points = jnp.stack([xs.ravel(), ys.ravel()], -1).astype(jnp.float32)
   depth = jnp.asarray(depth_canonical)
   project = lambda pose: mapping.observed_points(points, depth, pose, view.focal, view.canonical_scale)
-  pixels = np.asarray(jax.jit(jax.vmap(project))(view.observed_from_canonical))
+  pixels = jax.device_get(jax.jit(jax.vmap(project))(view.observed_from_canonical))
   extent = pixels.max(1) - pixels.min(1)
   return extent.max(0)[::-1]
 

@@ -89,7 +89,7 @@ def _canonical_points(subject: Subject, landmarks: np.ndarray, poses: np.ndarray
   """Landmarks [n, P, 2] of frames, in canonical space."""
   meta, depth = subject.meta, jnp.asarray(subject.depth_canonical)
   solve = lambda points, pose: mapping.canonical_coords(points, depth, pose, meta.focal_px, scale=meta.canonical_scale)
-  return np.asarray(jax.jit(lambda *each: jax.lax.map(lambda one: solve(*one), each))(landmarks, poses), np.float64)
+  return jax.device_get(jax.jit(lambda *each: jax.lax.map(lambda one: solve(*one), each))(landmarks, poses)).astype(np.float64)
 
 
 def _motion_nodes(subject: Subject, points: np.ndarray, moves: np.ndarray, nose_base: float
@@ -143,7 +143,7 @@ class Jaw:
   def move(self, rgb_face: np.ndarray, frame_ids: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Those pictures [n, H, W, 3] uint8 of the view with lower faces of other shapes [n, K]: [n, H, W, 3] uint8."""
     own, corner, poses = self._own_shapes(frame_ids), self._corner[frame_ids], self._view.observed_from_canonical[frame_ids]
-    displacement = np.asarray(self._displace(poses, corner, own, shapes))
+    displacement = jax.device_get(self._displace(poses, corner, own, shapes))
     return np.stack([_read(*each, self._cell) for each in zip(rgb_face, displacement, corner, strict=True)])
 
   def part_of_frame(self, frame_id: int) -> tuple[int, int, int, int]:
@@ -165,7 +165,7 @@ class Jaw:
     def extent(pose):
       pixels = mapping.observed_points(places, depth, pose, view.focal, view.canonical_scale)
       return pixels.min(0), pixels.max(0)
-    low, high = (np.asarray(x) for x in jax.jit(lambda poses: jax.lax.map(extent, poses))(view.observed_from_canonical))
+    low, high = jax.device_get(jax.jit(lambda poses: jax.lax.map(extent, poses))(view.observed_from_canonical))
     corner = np.floor(low).astype(np.int32) - 2 * self._cell
     width, height = np.ceil((np.ceil(high).astype(int) + 2 * self._cell - corner).max(0) / self._cell).astype(int).tolist()
     return (height, width), corner

@@ -172,21 +172,21 @@ class Predictor:
       yield from self._unpack(*pending)
 
   def _unpack(self, result, jaws: list[tuple[int, int, int, int] | None]) -> Iterator[Prediction]:
-    rgb, mask, origin = (np.asarray(x).reshape(-1, *x.shape[2:]) for x in result)
+    rgb, mask, origin = (x.reshape(-1, *x.shape[2:]) for x in jax.device_get(result))
     for i, jaw in enumerate(jaws):
       yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window), jaw)
 
   def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
     """The audio embedding of each window, and what stands behind it: [n, T, C] → [n, A] float32."""
     num_frames, variables = audio_feat.shape[0], unreplicate(self._variables)
-    parts = [np.asarray(self._embed(variables, audio_feat[rows])) for rows in _rows_at_once(num_frames)]
+    parts = [jax.device_get(self._embed(variables, audio_feat[rows])) for rows in _rows_at_once(num_frames)]
     return np.concatenate(parts)[:num_frames]
 
   def openings(self, audio_embedding: np.ndarray) -> np.ndarray:
     """How far lips painted from audio embeddings [n, A] are open, in units of `LipOpening`: [n] float32."""
     variables, constants = unreplicate((self._variables, self._constants))
     times = self._times(np.zeros(EMBEDDING_BATCH, np.int32))
-    parts = [np.asarray(self._measure(variables, constants, audio_embedding[rows], times))
+    parts = [jax.device_get(self._measure(variables, constants, audio_embedding[rows], times))
              for rows in _rows_at_once(len(audio_embedding))]
     return np.concatenate(parts)[:len(audio_embedding)]
 
@@ -256,7 +256,7 @@ class Predictor:
 
   def _paint(self, mouths: silence.Mouths, frame_id: np.ndarray) -> np.ndarray:
     variables, constants = unreplicate((self._variables, self._constants))
-    return np.asarray(self._to_lips(variables, constants, mouths, frame_id))
+    return jax.device_get(self._to_lips(variables, constants, mouths, frame_id))
 
   def _painted(self, times: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
     """`painted_lips` at time inputs [n]."""
@@ -272,7 +272,7 @@ class Predictor:
 
   def depth(self) -> np.ndarray:
     """D_c [h, w] with its learned correction, head units."""
-    return np.asarray(self._read_depth(*unreplicate((self._variables, self._constants))))
+    return jax.device_get(self._read_depth(*unreplicate((self._variables, self._constants))))
 
   def from_mouths_at_poses(self, frame_ids: np.ndarray, mouths: silence.Mouths, target_from_canonical: np.ndarray
                           ) -> Iterator[Prediction]:

@@ -72,13 +72,13 @@ class Expert:
   def embed_lips(self, rgb_lip: np.ndarray) -> np.ndarray:
     """[n − 4, E] float32 of n consecutive canonical lip images [n, h, w, 3] uint8."""
     padded = np.pad(rgb_lip, [(0, -len(rgb_lip) % 128), (0, 0), (0, 0), (0, 0)])  # few shapes, few compilations
-    return np.asarray(self._jitted[0](padded))[:max(0, len(rgb_lip) - 2 * HALF_WINDOW)]
+    return jax.device_get(self._jitted[0](padded))[:max(0, len(rgb_lip) - 2 * HALF_WINDOW)]
 
   def embed_speech(self, subject: Subject, first_frames: np.ndarray) -> np.ndarray:
     """[n, E] float32 of the subject's own speech during the 5 frames from each of `first_frames` [n] on."""
     windows = subject_mel_windows(subject, np.asarray(first_frames) + HALF_WINDOW, schema.SYNC_MEL_STEPS)
     padded = np.pad(windows, [(0, -len(windows) % 512), (0, 0), (0, 0)])
-    return np.concatenate([np.asarray(self._jitted[1](padded[i:i + 512])) for i in range(0, len(padded), 512)])[:len(windows)]
+    return np.concatenate([jax.device_get(self._jitted[1](padded[i:i + 512])) for i in range(0, len(padded), 512)])[:len(windows)]
 
 
 @jax.tree_util.register_dataclass

@@ -63,7 +63,7 @@ class LipJudge:
     """The canonical lips in the frame, [h, w, 3] uint8."""
     left, top = self._corners[row]
     crop = rgb[top:top + self._size[0], left:left + self._size[1]]
-    lips = np.asarray(self._read(crop, self._corners[row].astype(np.float32), self._poses[row]))
+    lips = jax.device_get(self._read(crop, self._corners[row].astype(np.float32), self._poses[row]))
     return np.round(np.clip(lips, 0, 1) * 255).astype(np.uint8)
 
   def scores(self, views: list[np.ndarray]) -> dict[str, float]:
@@ -104,7 +104,7 @@ class FaceJudge:
       for start in range(0, len(starts), CHUNK):
         firsts = starts[np.minimum(np.arange(start, start + CHUNK), len(starts) - 1)]
         windows = np.stack([views[row] for first in firsts for row in range(first, first + schema.SYNC_FRAMES)])
-        parts.append(np.asarray(self._embed(windows)))
+        parts.append(jax.device_get(self._embed(windows)))
       mouth = np.concatenate(parts)[:len(starts)]
       distances.append(sync.offset_distances(mouth, self._speech[starts]))
       accuracies.append(sync.window_accuracy(mouth, self._speech[starts]))
