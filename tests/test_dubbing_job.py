@@ -1,4 +1,5 @@
 """`speech2lip dub` as a whole: which stages it does, what it refuses before any long work, and where it puts things."""
+import contextlib
 import json
 import pathlib
 
@@ -7,7 +8,7 @@ import pytest
 from scipy.io import wavfile
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.dubbing import job
+from speech2lip_jax.dubbing import film, job
 from speech2lip_jax.dubbing.source import open_source
 from speech2lip_jax.preprocess import pipeline
 from speech2lip_jax.training import loop
@@ -94,10 +95,29 @@ def test_a_longer_sound_that_is_cut_is_told(tmp_path, stages):
   assert 'the rest of the sound is cut' in lines[0] and '16 pictures' in lines[1]
 
 
+def test_a_sound_longer_than_its_segments_is_told(tmp_path, stages):
+  own = write_video(tmp_path / 'own.mp4')
+  said = job.listen([write_sound(tmp_path / 'a.wav', 0.4)], str(tmp_path / 'out.mp4'), 'h264')
+  lines = list(job.dub(own, said, None, job.Options(fit='video', segments='0.1-0.3')))
+  assert 'lasts 0.4 s, the segments 0.2 s; the rest of the sound is cut (longer --segments keep it)' in lines[0]
+
+
+def test_a_mouth_is_given_silence_to_rest_in_after_a_short_sound(tmp_path, monkeypatch):
+  source = open_source(write_video(tmp_path / 'own.mp4'))
+  said, = job.listen([write_sound(tmp_path / 'a.wav', 0.2)], str(tmp_path / 'out.mp4'), 'h264')
+  facts, heard = source.facts, []
+  plan = job.timeline.plan(facts.times_s, facts.duration_s, 0.2, 'video', 0.0, None)
+  monkeypatch.setattr(job, 'FilmWriter', lambda *_: contextlib.nullcontext())
+  monkeypatch.setattr(film, 'write_dub', lambda trained, footage, plan, mono, writer: heard.append(len(mono)))
+  job._write(None, source, said, plan, None, job.Options(fit='video'), [(None, None)])
+  assert heard == [pytest.approx(facts.times_s[-1] * 16_000, abs=1)] and heard[0] > 1.5 * len(said.mono)
+
+
 def test_what_is_wrong_is_told_before_any_work(tmp_path, stages):
   own = write_video(tmp_path / 'own.mp4')
   said = job.listen([write_sound(tmp_path / 'a.wav')], str(tmp_path / 'out.mp4'), 'h264')
-  for options, told in ((job.Options(start_s=9.0), '--start=9'), (job.Options(fit='video', segments='3-4'), 'reaches beyond')):
+  for options, told in ((job.Options(start_s=9.0), '--start=9'), (job.Options(fit='video', segments='3-4'), 'reaches beyond'),
+                        (job.Options(fit='video', start_s=0.2, segments='0.3-0.4'), 'leave --start out')):
     with pytest.raises(InputError, match=told):
       list(job.dub(own, said, None, options))
   assert stages == []

@@ -59,9 +59,17 @@ def test_a_subtitle_that_is_a_little_long_is_spoken_faster_and_a_long_one_is_nam
     text.speak(str(tmp_path / 'a.srt'), Slow())
 
 
+def test_two_subtitles_at_one_time_are_named(tmp_path):
+  (tmp_path / 'a.srt').write_text('00:00:01,000 --> 00:00:02,000\nhe\n\n00:00:01,000 --> 00:00:02,000\nshe')
+  with pytest.raises(InputError, match=r'a.srt: the subtitle at 1.00 s .* after 0.00 s; .*he'):
+    text.speak(str(tmp_path / 'a.srt'), Slow())
+
+
 def test_text_files_and_mistakes(tmp_path):
   (tmp_path / 'a.txt').write_text('0123456789')
   assert len(text.speak(str(tmp_path / 'a.txt'), Slow())[0]) == 1000
+  (tmp_path / 'A.SRT').write_text(SRT, encoding='utf-8')
+  assert len(text.speak(str(tmp_path / 'A.SRT'), Slow())[0]) == 5000
   for wrong, told in ((str(tmp_path / 'none.txt'), 'cannot be read'), ('...', 'has no words')):
     with pytest.raises(InputError, match=told):
       text.speak(wrong, Slow())
@@ -81,8 +89,15 @@ def test_what_is_not_installed_is_named(monkeypatch):
 
 def test_a_neural_voice_is_a_file_of_two(tmp_path, monkeypatch):
   chunk = types.SimpleNamespace(audio_int16_array=np.arange(50, dtype=np.int16), sample_rate=22050)
-  voice = types.SimpleNamespace(synthesize=lambda said, config: iter([chunk] * round(2 * config.length_scale)))
-  fake = types.SimpleNamespace(PiperVoice=types.SimpleNamespace(load=lambda file: voice),
+  # A voice that is slow by itself.
+  voice = types.SimpleNamespace(config=types.SimpleNamespace(length_scale=2.0), synthesize=lambda said, config: iter(
+      [chunk] * round(2 * config.length_scale) if said != '…' else []))
+
+  def load(file):
+    if 'broken' in file:
+      raise KeyError('num_symbols')
+    return voice
+  fake = types.SimpleNamespace(PiperVoice=types.SimpleNamespace(load=load),
                                SynthesisConfig=lambda length_scale: types.SimpleNamespace(length_scale=length_scale))
   monkeypatch.setitem(sys.modules, 'piper', fake)
   with pytest.raises(InputError, match='FILE.onnx.json'):
@@ -91,7 +106,13 @@ def test_a_neural_voice_is_a_file_of_two(tmp_path, monkeypatch):
   (tmp_path / 'a.onnx.json').touch()
   synthesiser = text.find_synthesiser(str(tmp_path / 'a.onnx'))
   assert 'licence' in synthesiser.licence
-  assert len(synthesiser.speak('x')[0]) == 100 and len(synthesiser.speak('x', 2.0)[0]) == 50
+  assert len(synthesiser.speak('x')[0]) == 200 and len(synthesiser.speak('x', 2.0)[0]) == 100
+  with pytest.raises(InputError, match='Piper, voice a finds no words'):
+    synthesiser.speak('…')
+  for name in ('broken.onnx', 'broken.onnx.json'):
+    (tmp_path / name).touch()
+  with pytest.raises(InputError, match="broken.onnx: Piper cannot load it .KeyError: 'num_symbols'.; fetch"):
+    text.find_synthesiser(str(tmp_path / 'broken.onnx'))
 
 
 @pytest.mark.skipif(not shutil.which('espeak-ng'), reason='espeak-ng is not installed')

@@ -27,6 +27,13 @@ def test_pictures_of_a_variable_rate_keep_their_own_lengths_both_ways():
   np.testing.assert_allclose(plan.time_s, [0, 0.1, 0.12, 0.3, 0.4, 0.58, 0.6, 0.7, 0.72])
 
 
+def test_a_looped_video_whose_ends_stand_still_lasts_as_long_as_the_sound():
+  plan = timeline.plan(np.array([0.0, 1.0, 1.01]), 2.01, 100.0, 'loop', 0.0, None)
+  lasts_s = np.array([1.0, 0.01, 1.0])[plan.picture]
+  np.testing.assert_allclose(np.diff(plan.time_s), lasts_s[:-1])
+  assert plan.time_s[-1] < 100 <= plan.time_s[-1] + lasts_s[-1] + 1e-3
+
+
 def test_the_videos_own_length_is_kept_with_more_or_less_sound():
   for sound_s in (0.5, 9.0):
     plan = timeline.plan(**PLAN, sound_s=sound_s, fit='video', start_s=0.8, segments=None)
@@ -57,6 +64,7 @@ def test_segments_are_read_in_seconds_minutes_and_hours():
 
 @pytest.mark.parametrize('text, told', [
     ('5', 'no span'), ('a-b', 'no span'), ('1-2-3', 'no span'), ('-1-2', 'no span'), ('nan-2', 'no span'), ('1:2:3:4-9', 'no span'),
+    ('10.05-10.08', 'lasts 10.00 s'),
     ('4-3', 'ends before'), ('3-3', 'ends before'), ('1-3,2-4', 'begins before'), ('8-11', 'lasts 10.00 s'), ('1-2,', 'no span')])
 def test_segments_that_make_no_sense_are_named(text, told):
   with pytest.raises(InputError, match=told):
@@ -66,6 +74,31 @@ def test_segments_that_make_no_sense_are_named(text, told):
 def test_a_start_beyond_the_video_is_named():
   with pytest.raises(InputError, match='--start=3: the video lasts 2.00 s'):
     timeline.plan(**PLAN, sound_s=1.0, fit='loop', start_s=3.0, segments=None)
+
+
+def test_a_start_beside_segments_is_named():
+  with pytest.raises(InputError, match='--start=0.8: --segments corrects the whole video'):
+    timeline.plan(**PLAN, sound_s=2.0, fit='video', start_s=0.8, segments=[(1.2, 1.6)])
+
+
+@pytest.mark.parametrize('fit, sound_s, segments, unsaid_s', [
+    ('loop', 9.0, None, 0), ('video', 1.0, None, 0), ('video', 2.05, None, 0), ('video', 3.0, None, 1),
+    ('video', 0.7, [(0.2, 0.6), (1.0, 1.4)], 0), ('video', 1.3, [(0.2, 0.6), (1.0, 1.4)], 0.5), ('video', 2.0, [(0.2, 0.6)], 0),
+    ('video', 3.0, [(0.2, 0.6)], 2.6)])
+def test_what_is_cut_of_a_sound_is_known(fit, sound_s, segments, unsaid_s):
+  plan = timeline.plan(**PLAN, sound_s=sound_s, fit=fit, start_s=0.0, segments=segments)
+  assert timeline.unsaid_s(plan, sound_s, segments) == pytest.approx(unsaid_s)
+
+
+def test_the_mouth_hears_silence_after_the_sound_as_long_as_it_is_ours():
+  mono = np.full(RATE // 2, 9, np.int16)
+  lengths = []
+  for fit, segments in (('loop', None), ('video', None), ('video', [(0.4, 0.6)]), ('video', [(0.4, 1.4)])):
+    plan = timeline.plan(**PLAN, sound_s=0.5, fit=fit, start_s=0.0, segments=segments)
+    heard = timeline.followed_by_silence(mono, RATE, plan)
+    assert (heard[:len(mono)] == 9).all() and (heard[len(mono):] == 0).all()
+    lengths.append(len(heard) / RATE)
+  np.testing.assert_allclose(lengths, [0.5, 1.96, 0.5, 1.12], atol=1e-3)
 
 
 def test_the_sound_is_cut_or_followed_by_silence():

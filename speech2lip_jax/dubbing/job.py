@@ -77,9 +77,10 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
   opened: list[tuple[Trained, Footage]] = []
   for one, plan, seconds in zip(said, plans, sound_s):
     stages.run(f'dub {one.out}', functools.partial(_write, person, source, one, plan, segments, options, opened))
-    if options.fit == 'video' and seconds > plan.duration_s + timeline.SAME_LENGTH_S:
-      yield (f'{one.out}: the sound lasts {seconds:.1f} s, the video {plan.duration_s:.1f} s; the rest of the sound is cut '
-             '(--fit loop keeps it)')
+    cut_s = timeline.unsaid_s(plan, seconds, segments)
+    if cut_s:
+      yield (f'{one.out}: the sound lasts {seconds:.1f} s, the {"segments" if segments else "video"} {seconds - cut_s:.1f} s; '
+             f'the rest of the sound is cut ({"longer --segments keep" if segments else "--fit loop keeps"} it)')
     yield f'{one.out}: {len(plan.picture)} pictures of {facts.width}×{facts.height}, {plan.duration_s:.2f} s'
 
 
@@ -98,7 +99,7 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
     original = _own_sound(source.facts.path, said.rate)
   sound = timeline.lay_sound(said.sound, said.rate, plan, source.facts.duration_s, segments, original)
   with FilmWriter(said.out, source.facts, sound, said.rate, options.crf, options.codec) as writer:
-    film.write_dub(*opened[0], plan, said.mono, writer)
+    film.write_dub(*opened[0], plan, timeline.followed_by_silence(said.mono, schema.SAMPLE_RATE, plan), writer)
 
 
 def _own_sound(path: str, rate: int) -> np.ndarray | None:

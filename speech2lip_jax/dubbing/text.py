@@ -71,13 +71,23 @@ class Piper:
     import piper
     if not pathlib.Path(file).is_file() or not pathlib.Path(f'{file}.json').is_file():
       raise InputError(f'--voice={file}: a voice of Piper is FILE.onnx with FILE.onnx.json beside it; one of them is missing')
+    try:
+      self._voice, self._config = piper.PiperVoice.load(file), piper.SynthesisConfig
+    except Exception as error:  # ONNX Runtime's have no class in common
+      told = f'{type(error).__name__}: {error}'.splitlines()[0]
+      raise InputError(f'--voice={file}: Piper cannot load it ({told[:120]}); fetch its two files again') from error
     self.title = f'Piper, voice {pathlib.Path(file).stem}'
     self.licence = f'Piper is under the GPL 3 or later; what the voice {file} may be used for, its own licence says'
-    self._voice, self._config = piper.PiperVoice.load(file), piper.SynthesisConfig
 
   def speak(self, text: str, speed: float = 1.0) -> tuple[np.ndarray, int]:
-    """See `Synthesiser`."""
-    chunks = list(self._voice.synthesize(text, self._config(length_scale=1 / speed)))
+    """See `Synthesiser`.
+
+    Raises:
+      InputError: it finds no words.
+    """
+    chunks = list(self._voice.synthesize(text, self._config(length_scale=self._voice.config.length_scale / speed)))
+    if not chunks:
+      raise InputError(f'--text: {self.title} finds no words in {text[:40]!r}; give a text of its language')
     return np.concatenate([chunk.audio_int16_array for chunk in chunks]), chunks[0].sample_rate
 
 
@@ -105,14 +115,15 @@ def speak(text: str, synthesiser: Synthesiser) -> tuple[np.ndarray, int]:
   Raises:
     InputError: a file cannot be read, nothing is to be said, or a cue is too long for its room.
   """
-  if not text.endswith(('.txt', '.srt')):
+  kind = pathlib.PurePath(text).suffix.lower()
+  if kind not in ('.txt', '.srt'):
     return _spoken(text, synthesiser, '--text')
   try:
     content = pathlib.Path(text).read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     told = error.strerror if isinstance(error, OSError) else 'it is no UTF-8'
     raise InputError(f'--text={text}: cannot be read ({told}); give a text file in UTF-8') from error
-  if text.endswith('.srt'):
+  if kind == '.srt':
     return _at_their_times(read_srt(content, text), synthesiser, text)
   return _spoken(content, synthesiser, text)
 
@@ -131,7 +142,7 @@ def _at_their_times(cues: list[Cue], synthesiser: Synthesiser, path: str) -> tup
     sound, rate = synthesiser.speak(cue.text)
     room_s = following.begin_s - cue.begin_s if following else np.inf
     if len(sound) / rate > room_s:
-      sound, rate = synthesiser.speak(cue.text, min(FASTEST, len(sound) / rate / room_s * 1.03))
+      sound, rate = synthesiser.speak(cue.text, min(FASTEST, len(sound) / rate / max(room_s, 1e-3) * 1.03))
     if len(sound) / rate > room_s + 0.05:
       raise InputError(f'{path}: the subtitle at {cue.begin_s:.2f} s takes {len(sound) / rate:.2f} s to say even {FASTEST} times '
                        f'as fast, the next one comes after {room_s:.2f} s; shorten it or move the next one: {cue.text[:40]!r}')

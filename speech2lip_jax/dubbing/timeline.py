@@ -40,16 +40,18 @@ def plan(times_s: np.ndarray, video_s: float, sound_s: float, fit: str, start_s:
     segments: where alone the mouth changes, seconds of the video, as `parse_segments` gives them; or None for everywhere.
 
   Raises:
-    InputError: start_s lies outside of the video.
+    InputError: start_s lies outside of the video, or is given beside segments.
   """
+  if segments and start_s:
+    raise InputError(f'--start={start_s:g}: --segments corrects the whole video; leave --start out')
   if not 0 <= start_s < video_s:
     raise InputError(f'--start={start_s:g}: the video lasts {video_s:.2f} s; give less')
   ids = np.arange(np.searchsorted(times_s, start_s - 1e-6), len(times_s))
   ids = ids if len(ids) else np.array([len(times_s) - 1])
   lasts_s = np.diff(np.append(times_s, video_s))
   if fit == 'loop':
-    count = int(np.ceil(sound_s / max(lasts_s[ids].mean(), 1e-3))) + len(ids)  # more than enough, whatever the pictures' lengths
-    order = ids[back_and_forth(len(ids), count)]
+    cycle = ids[back_and_forth(len(ids), max(2 * len(ids) - 2, 1))]
+    order = np.tile(cycle, int(np.ceil(sound_s / max(lasts_s[cycle].sum(), 1e-3))))
     begins = np.concatenate([[0.0], np.cumsum(lasts_s[order])[:-1]])
     shown = max(1, int((begins < sound_s - 1e-3).sum()))
     order, begins = order[:shown], begins[:shown]
@@ -74,6 +76,20 @@ def _continued(begins: np.ndarray, segments: Sequence[Span]) -> np.ndarray:
   return begins - np.array([begin for begin, _ in segments])[nearest] + before[nearest]
 
 
+def unsaid_s(timeline: Timeline, sound_s: float, segments: Sequence[Span] | None) -> float:
+  """Seconds at the end of a new sound that a dub has no room for; 0 up to `SAME_LENGTH_S`. segments: as in `plan`."""
+  room_s = timeline.duration_s
+  if segments is not None and not _is_in_place(timeline.duration_s, sound_s):
+    room_s = sum(end - begin for begin, end in segments)
+  return sound_s - room_s if sound_s - room_s > SAME_LENGTH_S else 0.0
+
+
+def followed_by_silence(mono: np.ndarray, rate: int, timeline: Timeline) -> np.ndarray:
+  """What is said, [m] int16 at `rate`, with silence up to the last picture that is ours, so that the mouth closes and rests."""
+  heard_s = float(timeline.speech_s[timeline.share > 0].max(initial=0.0))
+  return np.pad(mono, (0, max(0, int(np.ceil(heard_s * rate)) - len(mono))))
+
+
 def parse_segments(text: str, video_s: float) -> list[Span]:
   """'00:10-00:14.2,1:02:03-1:02:05' → seconds of a video that lasts `video_s`.
 
@@ -89,7 +105,7 @@ def parse_segments(text: str, video_s: float) -> list[Span]:
                        ) from None
     if not begin < end:
       raise InputError(f'--segments={text}: {part!r} ends before it begins; give BEGIN-END')
-    if end > video_s + SAME_LENGTH_S:
+    if begin >= video_s or end > video_s + SAME_LENGTH_S:
       raise InputError(f'--segments={text}: {part!r} reaches beyond the video, which lasts {video_s:.2f} s')
     if spans and begin < spans[-1][1]:
       raise InputError(f'--segments={text}: {part!r} begins before the one before it ends; give them in order')
