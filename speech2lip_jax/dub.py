@@ -22,9 +22,9 @@ _VOICE = flags.DEFINE_string('voice', None, "For --text: a language or voice of 
                              'voice of Piper, FILE.onnx.')
 _FIT = flags.DEFINE_enum('fit', 'loop', ['loop', 'video'], "How long it is: 'loop', as the sound, the video playing back and "
                          "forth; 'video', as the video, the sound cut or followed by silence.")
-_START = flags.DEFINE_float('start', 0.0, 'Where in the video the dub begins, seconds.', lower_bound=0.0)
+_START = flags.DEFINE_float('start', 0.0, 'Where in the video the dub begins, seconds; not beside --segments.', lower_bound=0.0)
 _SEGMENTS = flags.DEFINE_string('segments', None, 'Where alone the mouth changes, as 00:10-00:14.2, several with commas. A sound '
-                                'as long as the video stays in place, a shorter one fills them.')
+                                'as long as the video stays in place, any other fills them, and is cut where it is longer.')
 _KEEP_ORIGINAL = flags.DEFINE_bool('keep_original', True, "Beside --segments the video's own sound is heard.")
 _CRF = flags.DEFINE_integer('crf', 17, 'Quality of the pictures, 0 … 51: lower is better.', lower_bound=0, upper_bound=51)
 _CODEC = flags.DEFINE_enum('codec', 'h264', ['h264', 'hevc', 'prores'], 'Of the result: h264 and hevc in an mp4, prores in a mov.')

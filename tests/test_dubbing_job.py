@@ -125,8 +125,9 @@ def test_what_is_wrong_is_told_before_any_work(tmp_path, stages):
 
 def test_the_videos_own_sound_begins_with_its_pictures(tmp_path):
   path = write_video(tmp_path / 'a.mp4')
-  assert job._own_sound(path, 16_000).shape[0] == 1
-  assert job._own_sound(write_video(tmp_path / 'b.mp4', sound=False), 16_000) is None
+  sound, rate = job._own_sound(path)
+  assert sound.shape[0] == 1 and rate == 16_000
+  assert job._own_sound(write_video(tmp_path / 'b.mp4', sound=False)) is None
   assert open_source(path).facts.durations_s[-1] == pytest.approx(0.04, abs=0.01)
 
 

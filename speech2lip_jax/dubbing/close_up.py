@@ -29,9 +29,9 @@ class Square(NamedTuple):
 class Tracked(NamedTuple):
   """A head in the M pictures of a source video.
 
-  observed_from_head: [M, 4, 4] float64, where the head is not tracked that of the nearest picture where it is. is_tracked: [M] bool.
-  frame: [M] float64, each picture's place among the frames of the subject folder that it was tracked in, between two of them where
-  it is none. focal: pixels of a square of `side` pixels around `middle` (x, y), pixels of the upright picture.
+  observed_from_head: [M, 4, 4] float64, where the head is not tracked that of the nearest picture where it is. is_tracked: [M]
+  bool. frame: [M] float64, each picture's place among the frames of the subject folder that it was tracked in, between two of them
+  where it is none. focal: pixels of a square of `side` pixels around `middle` (x, y), pixels of the upright picture.
   """
   observed_from_head: np.ndarray
   is_tracked: np.ndarray

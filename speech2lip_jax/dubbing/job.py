@@ -94,24 +94,25 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
     for note in footage.notes:
       print(note, flush=True)
     opened.append((trained, footage))
-  original = None
-  if segments and options.keep_original:
-    original = _own_sound(source.facts.path, said.rate)
-  sound = timeline.lay_sound(said.sound, said.rate, plan, source.facts.duration_s, segments, original)
-  with FilmWriter(said.out, source.facts, sound, said.rate, options.crf, options.codec) as writer:
+  new, rate, original = said.sound, said.rate, None
+  if segments and options.keep_original and (own := _own_sound(source.facts.path)):
+    original, rate = own
+    new, _ = media.resample(new, said.rate, rate)
+  sound = timeline.lay_sound(new, rate, plan, source.facts.duration_s, segments, original)
+  with FilmWriter(said.out, source.facts, sound, rate, options.crf, options.codec) as writer:
     film.write_dub(*opened[0], plan, timeline.followed_by_silence(said.mono, schema.SAMPLE_RATE, plan), writer)
 
 
-def _own_sound(path: str, rate: int) -> np.ndarray | None:
-  """The video's own sound [c, n] int16 from its first picture on; None where it has none."""
+def _own_sound(path: str) -> tuple[np.ndarray, int] | None:
+  """The video's own sound [c, n] int16 from its first picture on, and its rate; None where it has none."""
   with video_module.open_container(path) as container:
     if not container.streams.audio:
       return None
     streams = container.streams.audio[0], video_module.video_stream(container, path)
     begins_s = [float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams]
+  sound, rate = media.read_sound(path)
   late = round((begins_s[0] - begins_s[1]) * rate)
-  sound = media.read_sound(path, rate)[0]
-  return np.pad(sound, ((0, 0), (late, 0))) if late > 0 else sound[:, -late:]
+  return (np.pad(sound, ((0, 0), (late, 0))) if late > 0 else sound[:, -late:]), rate
 
 
 def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
