@@ -106,6 +106,15 @@ def test_pictures_come_forwards_backwards_and_leaping(tmp_path):
   assert stamps == ids
 
 
+@pytest.mark.parametrize('ids', [range(100), [40, 41, 42, 5, 6, 70, 3], range(99, -1, -1)])
+def test_an_mpeg_program_stream_is_read_from_its_true_beginning(tmp_path, ids):
+  path = write_video(tmp_path / 'a.mpg', codec='mpeg1video', count=100, sound=False, options={'g': '12', 'bf': '2', 'b': '2000000'})
+  with video.open_container(path) as container:
+    whole = [planes[0].copy() for planes in map(source.planes_of, video.decode(container, video.video_stream(container, path)))]
+  read = [source.planes_of(picture)[0] for picture in source.open_source(path).read(ids)]
+  assert len(whole) == 100 and all((picture == whole[i]).all() for i, picture in zip(ids, read, strict=True))
+
+
 def test_few_pictures_are_held_and_decoded_where_a_long_video_runs_back(tmp_path, monkeypatch):
   film = source.open_source(write_video(tmp_path / 'a.mp4', count=180, options=OPEN))
   monkeypatch.setattr(source, 'HELD', 11)

@@ -98,27 +98,23 @@ class Source:
     held: dict[int, av.VideoFrame] = {}
     facts = self.facts
     most = max(2, min(HELD, HELD_BYTES // (facts.stored_width * facts.stored_height * 3 * -(-facts.bit_depth // 8))))
-    with video.open_container(self.facts.path) as container:
-      stream = video.video_stream(container, self.facts.path)
-      stream.thread_type = 'AUTO'
-      following: Iterator[av.VideoFrame] = iter(())
-      at = len(self.facts.times_s) + FAR_AHEAD
-      for place, wanted in enumerate(ids):
-        if wanted not in held:
-          first, held = _turn(ids[place:place + 2 * most], most), {}
-          if not at <= first <= at + FAR_AHEAD:
-            following, at = self._from(container, stream, first), first
-          for number, picture in zip(range(at, wanted + 1), following):
-            if number >= first:
-              held[number] = picture
-          at = wanted + 1
-        yield held[wanted] if ids[place + 1:place + 2] == [wanted] else held.pop(wanted)
+    following: Iterator[av.VideoFrame] = iter(())
+    at = len(self.facts.times_s) + FAR_AHEAD
+    for place, wanted in enumerate(ids):
+      if wanted not in held:
+        first, held = _turn(ids[place:place + 2 * most], most), {}
+        if not at <= first <= at + FAR_AHEAD:
+          following, at = self._from(first), first
+        for number, picture in zip(range(at, wanted + 1), following):
+          if number >= first:
+            held[number] = picture
+        at = wanted + 1
+      yield held[wanted] if ids[place + 1:place + 2] == [wanted] else held.pop(wanted)
 
-  def _from(self, container: 'av.container.InputContainer', stream: 'av.video.stream.VideoStream', first: int
-            ) -> Iterator[av.VideoFrame]:
+  def _from(self, first: int) -> Iterator[av.VideoFrame]:
     """The pictures from number `first` on."""
     expected, previous = first, None
-    for number, picture in self._numbered(container, stream, first):
+    for number, picture in self._numbered(first):
       if number >= expected:
         yield from itertools.repeat(previous or picture, number - expected)
         yield picture
@@ -128,28 +124,30 @@ class Source:
       raise InputError(f'{self.facts.path}: picture {first} does not decode; re-encode it, for example to H.264 mp4')
     yield from itertools.repeat(previous, len(self.facts.times_s) - expected)
 
-  def _numbered(self, container: 'av.container.InputContainer', stream: 'av.video.stream.VideoStream', first: int
-                ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Pictures with their numbers, from one at or before `first` on."""
+  def _numbered(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Pictures with their numbers, from one at or before `first` on.
+
+    The file is opened anew: some containers cannot be sent back to their beginning, as an MPEG program stream, which may land 12
+    pictures after it.
+    """
     stamps = self._stamps
-    if stamps is None:
-      container.seek(0)
-      yield from enumerate(video.decode(container, stream))
-      return
-    numbers = {stamp: number for number, stamp in enumerate(stamps)}
-    for back_s in BACK_S:
-      tick = stamps[first] - round(back_s / self.facts.time_base)
-      if tick <= stamps[0]:
-        break
-      container.seek(tick, stream=stream, backward=True)
-      pictures = video.decode(container, stream)
-      begin = next(pictures, None)
-      if begin is not None and begin.pts is not None and begin.pts <= stamps[first]:
-        yield from ((numbers[picture.pts], picture) for picture in itertools.chain([begin], pictures) if picture.pts in numbers)
-        return
-    container.seek(0)
-    pictures = video.decode(container, stream)
-    yield from ((numbers[picture.pts], picture) for picture in pictures if picture.pts in numbers)
+    numbers = {stamp: number for number, stamp in enumerate(stamps or [])}
+    for back_s in (*BACK_S, None):
+      with video.open_container(self.facts.path) as container:
+        stream = video.video_stream(container, self.facts.path)
+        stream.thread_type = 'AUTO'
+        if stamps is None:  # counted from the beginning
+          yield from enumerate(video.decode(container, stream))
+          return
+        tick = stamps[0] if back_s is None else stamps[first] - round(back_s / self.facts.time_base)
+        if tick > stamps[0]:
+          container.seek(tick, stream=stream, backward=True)
+        pictures = video.decode(container, stream)
+        begin = next(pictures, None)
+        if back_s is None or tick <= stamps[0] or begin is not None and begin.pts is not None and begin.pts <= stamps[first]:
+          found = itertools.chain([] if begin is None else [begin], pictures)
+          yield from ((numbers[picture.pts], picture) for picture in found if picture.pts in numbers)
+          return
 
 
 def _turn(ids: Sequence[int], most: int) -> int:
