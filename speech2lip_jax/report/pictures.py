@@ -17,6 +17,7 @@ CLOSE_UP = 1.1  # side of the mouth's close-up over the mouth region's longer si
 ENLARGED, MAX_TILE = 4, 480  # times; pixels of a mouth's close-up, beyond which it is large enough
 PAGE_WIDTH, GAP, LINE, LETTERS = 1140, 4, 22, 9  # pixels: of the page, between pictures, of a line of words; its letters, points
 DIFFERENCE_GAIN = 4
+DIFFERENCE_NAME = f'difference of the two × {DIFFERENCE_GAIN}, white is none'
 JPEG_QUALITY = 86
 
 
@@ -140,23 +141,28 @@ def mouth_sheets(shots: list[Shot], headings: list[str], others: dict[str, list[
   sheets = []
   for start in range(0, len(shots), per_sheet):
     part = range(start, min(start + per_sheet, len(shots)))
-    true, ours = ([_tile(shots[i].pair, getattr(shots[i].pair, side), size) for i in part] for side in ('true', 'rgb'))
+    true, ours = ([close_up(shots[i].pair, getattr(shots[i].pair, side), size) for i in part] for side in ('true', 'rgb'))
     differences = [difference(one, other) for one, other in zip(ours, true, strict=True)]
-    rows = [(names['truth'], true), (names['model'], ours),
-            (f'difference of the two × {DIFFERENCE_GAIN}, white is none', differences)]
-    rows += [(names[name], [_tile(shots[i].pair, pictures[i], size) for i in part]) for name, pictures in others.items()]
-    sheet = np.full((LINE + len(rows) * (LINE + size), len(part) * (size + GAP) - GAP, 3), 255, np.uint8)
-    words = [(x * (size + GAP), 2, headings[i]) for x, i in enumerate(part)]
-    for y, (name, tiles) in enumerate(rows):
-      top = LINE + y * (LINE + size)
-      words.append((0, top + 2, name))
-      for x, tile in enumerate(tiles):
-        sheet[top + LINE:top + LINE + size, x * (size + GAP):x * (size + GAP) + size] = tile
-    sheets.append(with_words(sheet, words))
+    rows = [(names['truth'], true), (names['model'], ours), (DIFFERENCE_NAME, differences)]
+    rows += [(names[name], [close_up(shots[i].pair, pictures[i], size) for i in part]) for name, pictures in others.items()]
+    sheets.append(named_rows(rows, [headings[i] for i in part]))
   return sheets
 
 
-def _tile(pair: Pair, picture: np.ndarray, size: int) -> np.ndarray:
+def named_rows(rows: list[tuple[str, list[np.ndarray]]], headings: list[str]) -> np.ndarray:
+  """Pictures [s, s, 3] uint8 in rows, each row's name above it, `headings` above the columns: one picture [h, w, 3] uint8."""
+  size = rows[0][1][0].shape[0]
+  sheet = np.full((LINE + len(rows) * (LINE + size), len(headings) * (size + GAP) - GAP, 3), 255, np.uint8)
+  words = [(x * (size + GAP), 2, heading) for x, heading in enumerate(headings)]
+  for y, (name, tiles) in enumerate(rows):
+    top = LINE + y * (LINE + size)
+    words.append((0, top + 2, name))
+    for x, tile in enumerate(tiles):
+      sheet[top + LINE:top + LINE + size, x * (size + GAP):x * (size + GAP) + size] = tile
+  return with_words(sheet, words)
+
+
+def close_up(pair: Pair, picture: np.ndarray, size: int) -> np.ndarray:
   """A picture of the pair's frame about the pair's mouth, [size, size, 3]."""
   top, left, side = mouth_square(pair)
   return cv2.resize(picture[top:top + side, left:left + side], (size, size), interpolation=cv2.INTER_CUBIC)
