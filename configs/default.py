@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
   config.field.render_time = 'middle'  # with use_time, all is rendered at the time of the middle training frame, or 'own' index
   config.field.residual = True  # the field paints the difference to the subject's mean lips
   config.field.detail_gain = 2.25  # details of a pixel's size are rendered so many times as strong as they are painted; 1 … 4
+  config.field.real_detail = 0.0  # of rendered lips' fine detail, is that of the subject's own nearest mouth in training; 0 … 1
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
 
   config.linear = ConfigDict()

@@ -10,7 +10,7 @@ from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.build import build_model
-from speech2lip_jax.rendering import predictor, silence
+from speech2lip_jax.rendering import predictor, real_detail, silence
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.workdir import state as workdir_state
 from tests.toy_subject import write_toy_subject
@@ -37,8 +37,9 @@ def make_trained(subject, **changes):
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
   variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
+  detail = real_detail.open_detail(subject, split.train, config.field.real_detail) if config.field.real_detail else None
   return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio, split.train),
-                         predictor.Predictor(model, variables, constants, subject, batch_size=1), 0)
+                         predictor.Predictor(model, variables, constants, subject, batch_size=1, detail=detail), 0)
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +70,9 @@ def test_closed_frames_are_the_most_closed_that_look_alike(subject):
   assert opening[ids].max() <= np.sort(opening[10:90])[7]
 
 
-def test_in_silence_the_mouth_is_the_closed_one_and_still(trained, subject):
+@pytest.mark.parametrize('share', [0.0, 0.7])
+def test_in_silence_the_mouth_is_the_closed_one_and_still(trained, subject, share):
+  trained = make_trained(subject, field__real_detail=share) if share else trained
   mouths = trained.sound_mouths(np.zeros(640 * 24, np.int16), 24)
   assert (mouths.rest == 1).all() and np.ptp(mouths.audio_embedding, axis=0).max() == 0
   ids = np.full(24, 5)
@@ -129,7 +132,8 @@ def test_with_a_time_input_the_frames_painted_on_do_not_matter(subject):
   assert (painted(own, [7, 7, 7]) != painted(own, [7, 40, 90])).any(), 'time matters to the field'
 
 
-@pytest.mark.parametrize('name, value', [('silence__lead', -0.1), ('silence__ramp', 9.0), ('audio__smoothing', -1.0)])
+@pytest.mark.parametrize('name, value', [
+    ('silence__lead', -0.1), ('silence__ramp', 9.0), ('audio__smoothing', -1.0), ('field__real_detail', 1.5)])
 def test_a_value_out_of_range_is_told(name, value):
   config = smoke.get_config().unlock()
   section, field = name.split('__')

@@ -21,7 +21,7 @@ from speech2lip_jax.gamem.compose import Composition, paste_windows
 from speech2lip_jax.gamem.subject import SubjectConstants, View, view_geometry
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.ops import sampling
-from speech2lip_jax.rendering import head_motion, silence
+from speech2lip_jax.rendering import head_motion, real_detail, silence
 from speech2lip_jax.rendering.jaw import Jaw
 
 EMBEDDING_BATCH = 256  # windows at once
@@ -68,14 +68,15 @@ class Predictor:
   """Renders frames of a subject with one set of weights on all local devices."""
 
   def __init__(self, model: Speech2Lip, variables: Any, constants: SubjectConstants, subject: Subject,
-               batch_size: int = 8, with_blend_net: bool = True, jaw: Jaw | None = None):
+               batch_size: int = 8, with_blend_net: bool = True, jaw: Jaw | None = None,
+               detail: real_detail.RealDetail | None = None):
     """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once. with_blend_net: pictures are refined.
-    jaw: moves the frames' jaws, if given."""
+    jaw: moves the frames' jaws, if given. detail: of real mouths, which painted ones get, if given."""
     self._model = model.clone(axis_name=None)
     self.with_blend_net = with_blend_net
     self._subject, self.backdrop = subject, Backdrop.of_subject(subject, jaw)
     self._num_devices, self._batch_size = jax.local_device_count(), batch_size
-    self._constants, self._tone = replicate((constants, self.backdrop.tone))
+    self._constants, self._tone, self._detail = replicate((constants, self.backdrop.tone, detail))
     self.set_variables(variables)
     self._middle_frame_id = None
     if model.config.field.use_time and model.config.field.render_time == 'middle':
@@ -88,7 +89,7 @@ class Predictor:
     self._compile()
 
   def _compile(self) -> None:
-    self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=6)
+    self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=7)
     self._from_lips = jax.pmap(self._carry)
     self._at_poses = jax.pmap(self._move)
 
@@ -121,15 +122,22 @@ class Predictor:
     mask = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), composition.mask_mouth[..., None], composition.origin)
     return rgb, mask[..., 0], composition.origin
 
-  def _lips(self, variables, constants, mouths: silence.Mouths, frame_id):
+  def _lips(self, variables, constants, detail, mouths: silence.Mouths, frame_id):
     rgb = self._model.apply(variables, mouths.audio_embedding, frame_id, constants, method='paint')
-    return rgb + mouths.rest[:, None, None, None] * mouths.residual
+    return rgb + self._beside(rgb, detail, mouths.rest, mouths.residual)
 
-  def _forward(self, variables, constants, tone, residual, mouths, frames: Frames, with_blend_net: bool):
+  @staticmethod
+  def _beside(rgb, detail, rest, residual):
+    """What painted lips [B, h, w, 3] are rendered with besides: the resting mouth's residual, and speaking ones a real detail."""
+    rest = rest[:, None, None, None]
+    return rest * residual if detail is None else rest * residual + (1 - rest) * real_detail.added(rgb, detail)
+
+  def _forward(self, variables, constants, tone, detail, residual, mouths, frames: Frames, with_blend_net: bool):
     audio_embedding, rest, frame_id = mouths
+    rgb = self._model.apply(variables, audio_embedding, frame_id, constants, method='paint')
     composition, blended = self._model.apply(variables, audio_embedding, frame_id, frames.rgb_face_observed / 255.0,
                                              frames.observed_from_canonical, constants,
-                                             residual=rest[:, None, None, None] * residual, tone=tone, method='render')
+                                             residual=self._beside(rgb, detail, rest, residual), tone=tone, method='render')
     window = blended if with_blend_net else composition.merged
     return self._finish(composition, window, frames.rgb_face_observed)
 
@@ -139,9 +147,9 @@ class Predictor:
                                     frames.observed_from_canonical, depth, method='compose')
     return self._finish(composition, composition.merged, frames.rgb_face_observed)
 
-  def _move(self, variables, constants, tone, residual, stage: head_motion.Stage, mouths, frames: Frames,
+  def _move(self, variables, constants, tone, detail, residual, stage: head_motion.Stage, mouths, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth, origin = self._forward(variables, constants, tone, residual, mouths, frames, self.with_blend_net)
+    rgb_face, mask_mouth, origin = self._forward(variables, constants, tone, detail, residual, mouths, frames, self.with_blend_net)
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -201,7 +209,7 @@ class Predictor:
     frame_ids = silence.closed_frames(self._subject, train_ids)
     rgb_lip = self._subject.rgb_lip_canonical[frame_ids].mean(0, dtype=np.float32) / 255
     audio_embedding = self.audio_embeddings(audio_feat_of(frame_ids)).mean(0)
-    plain = self.mouths_of(audio_embedding[None])
+    plain = self.mouths_of(audio_embedding[None])._replace(rest=np.ones(1, np.float32))  # at rest no real detail is added
     return silence.RestingMouth(audio_embedding, rgb_lip - self._paint(plain, self._times(frame_ids[:1]))[0])
 
   def mouths_of(self, audio_embedding: np.ndarray) -> silence.Mouths:
@@ -241,7 +249,7 @@ class Predictor:
     def make(rows):
       frames = self._frames(frame_ids[rows], shapes(rows) if with_jaw else None)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
-      return (self._from_mouths, self._variables, self._constants, self._tone, residual, *arguments, with_blend_net)
+      return (self._from_mouths, self._variables, self._constants, self._tone, self._detail, residual, *arguments, with_blend_net)
     return self._batches(frame_ids, with_jaw, make)
 
   def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows) -> Iterator[Prediction]:
@@ -255,8 +263,8 @@ class Predictor:
     return frame_ids.astype(np.int32)
 
   def _paint(self, mouths: silence.Mouths, frame_id: np.ndarray) -> np.ndarray:
-    variables, constants = unreplicate((self._variables, self._constants))
-    return jax.device_get(self._to_lips(variables, constants, mouths, frame_id))
+    variables, constants, detail = unreplicate((self._variables, self._constants, self._detail))
+    return jax.device_get(self._to_lips(variables, constants, detail, mouths, frame_id))
 
   def _painted(self, times: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
     """`painted_lips` at time inputs [n]."""
@@ -287,7 +295,7 @@ class Predictor:
       frames = self._frames(frame_ids[rows], shapes(rows))
       motion = jax.tree.map(lambda x: x[rows], motions)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
-      return (self._at_poses, self._variables, self._constants, self._tone, residual, stage, *arguments)
+      return (self._at_poses, self._variables, self._constants, self._tone, self._detail, residual, stage, *arguments)
     return self._batches(frame_ids, True, make)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:

@@ -19,6 +19,7 @@ from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.articulation import Articulation
 from speech2lip_jax.rendering.jaw import open_jaw
 from speech2lip_jax.rendering.predictor import Predictor
+from speech2lip_jax.rendering.real_detail import open_detail
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import open_run
@@ -147,13 +148,14 @@ class Trained(NamedTuple):
 
 
 def validate_config(config: ConfigDict) -> None:
-  """Checks `config.audio.smoothing` and `config.silence`.
+  """Checks `config.audio.smoothing`, `config.field.real_detail` and `config.silence`.
 
   Raises:
     InputError: a value is out of range.
   """
-  for name, value, largest in (('audio.smoothing', config.audio.smoothing, 10), *(
-      (f'silence.{name}', config.silence[name], 5) for name in ('lead', 'hold', 'ramp'))):
+  for name, value, largest in (
+      ('audio.smoothing', config.audio.smoothing, 10), ('field.real_detail', config.field.real_detail, 1),
+      *((f'silence.{name}', config.silence[name], 5) for name in ('lead', 'hold', 'ramp'))):
     if not 0 <= value <= largest:
       raise InputError(f'config.{name}={value}: must be 0 … {largest}')
 
@@ -183,5 +185,7 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
           f'{config.train.blend_start_step}); pictures are as without it', file=sys.stderr)
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}
   jaw = open_jaw(run.subject, run.split.train) if config.compose.jaw else None
-  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size, has_blend_net, jaw)
+  real = config.field.real_detail
+  detail = open_detail(run.subject, run.split.train, real) if real else None
+  predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size, has_blend_net, jaw, detail)
   return Trained(config, run.subject, run.split, run.features, predictor, step).with_articulation()

@@ -30,11 +30,11 @@ BEFORE = {'data.val_blocks': 1, 'linear.share': 0.0, 'linear.amplitude': 0.0, 'l
           'field.detail_gain': 1.0, 'compose.jaw': False}
 
 # What may change in a workdir that has checkpoints: where the subject lies, how long and how fast training goes on, its logging,
-# the jaw, which is no part of it.
-MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'compose.jaw', 'train.num_steps', 'train.batch_size',
-              'train.lip_pixels', 'train.learning_rate', 'train.schedule', 'train.warmup_steps', 'train.blend_start_step',
-              'train.log_every', 'train.eval_every', 'train.keep_checkpoints', 'sync.start_step', 'sync.num_windows',
-              'perceptual.start_step', 'perceptual.num_frames')
+# the jaw and the detail of real mouths, which are no part of it.
+MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'compose.jaw', 'field.real_detail', 'train.num_steps',
+              'train.batch_size', 'train.lip_pixels', 'train.learning_rate', 'train.schedule', 'train.warmup_steps',
+              'train.blend_start_step', 'train.log_every', 'train.eval_every', 'train.keep_checkpoints', 'sync.start_step',
+              'sync.num_windows', 'perceptual.start_step', 'perceptual.num_frames')
 
 
 def _rank(metrics: dict[str, float]) -> float:
