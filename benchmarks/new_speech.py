@@ -46,6 +46,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import voices  # noqa: E402
 from speech2lip_jax.data import schema, voice_activity  # noqa: E402
 from speech2lip_jax.data.dataset import Subject, evenly_spaced, runs_of  # noqa: E402
+from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.metrics.opening import agreement, closed_threshold, lip_opening  # noqa: E402
 from speech2lip_jax.preprocess import landmarks  # noqa: E402
 from speech2lip_jax.rendering import film, silence  # noqa: E402
@@ -368,7 +369,7 @@ def main() -> None:
   parser.add_argument('--landmarker', help='face_landmarker.task, where openings are by landmarks')
   parser.add_argument('sounds', nargs='*', type=pathlib.Path)
   options = parser.parse_args()
-  sounds = [Sound(path.stem, film.read_speech(str(path)).mono) for path in options.sounds]
+  sounds = [Sound(path.stem, read_utterance(str(path)).mono) for path in options.sounds]
   options.out.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as opened:
     measure([open_person(workdir, options.landmarker, options.by_landmarks, opened)

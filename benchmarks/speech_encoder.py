@@ -23,8 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from speech2lip_jax.data import whisper_speech  # noqa: E402
 from speech2lip_jax.data.schema import SAMPLE_RATE  # noqa: E402
+from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.models.whisper import WhisperEncoder  # noqa: E402
-from speech2lip_jax.rendering import film  # noqa: E402
 
 ONNX_STATES = 'add_268'  # the second layer's output in the graph of smart-turn v3.2
 NUM_CHANNELS, NUM_HEADS, NUM_HIDDEN, NUM_LAYERS = 384, 6, 1536, 2
@@ -108,7 +108,7 @@ def main() -> None:
   parser.add_argument('--float')
   parser.add_argument('--one', type=float, help=argparse.SUPPRESS)  # a length, measured in this process
   options = parser.parse_args()
-  sound = film.read_speech(options.audio).mono
+  sound = read_utterance(options.audio).mono
   if options.one:
     seconds = seconds_of(np.resize(sound, round(options.one * 60 * SAMPLE_RATE)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -183,10 +183,11 @@ def _render_foreign(trained, out: pathlib.Path) -> None:
   from scipy.io import wavfile
 
   from speech2lip_jax.data import schema
+  from speech2lip_jax.data.utterance import read_utterance
   from speech2lip_jax.rendering import film
   from speech2lip_jax.synthetic import speech
   wavfile.write(out.with_suffix('.wav'), schema.SAMPLE_RATE, speech.foreign_sound())
-  film.render_audio(trained, film.read_speech(str(out.with_suffix('.wav'))), str(out))
+  film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out))
 
 
 def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str | None) -> None:

@@ -14,7 +14,7 @@ from absl import flags
 
 from speech2lip_jax import cli
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, LANDMARKER, OUT, SIZE, VIDEO, WORKDIR, split
+from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, FEATURES, LANDMARKER, OUT, SIZE, VIDEO, WORKDIR, split
 
 _TEXT = flags.DEFINE_string('text', None, 'What is to be said as text, a .txt or a .srt (each line is spoken at its time), where a '
                             'speech synthesiser is installed.')
@@ -35,6 +35,7 @@ flags.declare_key_flag('workdir')
 flags.declare_key_flag('size')
 flags.declare_key_flag('landmarker')
 flags.declare_key_flag('batch_size')
+flags.declare_key_flag('features')
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
   options = job.Options(
       fit='video' if _SEGMENTS.value else _FIT.value, start_s=_START.value, segments=_SEGMENTS.value,
       keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, size=SIZE.value, landmarker=LANDMARKER.value,
-      batch_size=BATCH_SIZE.value)
+      batch_size=BATCH_SIZE.value, features=FEATURES.value)
   for line in job.dub(VIDEO.value[0], said, WORKDIR.value, options):
     print(line)
 

@@ -110,6 +110,11 @@ def test_pictures_without_a_face_stay_near_those_with_one(scene):
       tracked.observed_from_head[last:last + 1], len(tracked.is_tracked) - last - 1, axis=0))
 
 
+def test_the_nearest_instant_is_found_among_one_and_many():
+  np.testing.assert_array_equal(close_up.nearest(np.array([-1.0, 0.4, 0.6, 9.0]), np.array([0.0, 1.0, 2.0])), [0, 0, 1, 2])
+  np.testing.assert_array_equal(close_up.nearest(np.array([-1.0, 5.0]), np.array([2.0])), [0, 0])
+
+
 def test_poses_at_tracked_instants_are_those_tracked():
   rng = np.random.default_rng(0)
   poses = np.tile(np.eye(4), (9, 1, 1))

@@ -113,6 +113,15 @@ def test_a_mouth_is_given_silence_to_rest_in_after_a_short_sound(tmp_path, monke
   assert heard == [pytest.approx(facts.times_s[-1] * 16_000, abs=1)] and heard[0] > 1.5 * len(said.mono)
 
 
+def test_the_video_itself_is_never_written_over(tmp_path, stages):
+  own = write_video(tmp_path / 'own.mp4')
+  before = pathlib.Path(own).read_bytes()
+  said = job.listen([write_sound(tmp_path / 'a.wav')], own, 'h264')
+  with pytest.raises(InputError, match='is the video itself'):
+    list(job.dub(own, said, None, job.Options()))
+  assert stages == [] and pathlib.Path(own).read_bytes() == before
+
+
 def test_what_is_wrong_is_told_before_any_work(tmp_path, stages):
   own = write_video(tmp_path / 'own.mp4')
   said = job.listen([write_sound(tmp_path / 'a.wav')], str(tmp_path / 'out.mp4'), 'h264')

@@ -12,6 +12,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features, schema, speech_encoder, whisper_speech
 from speech2lip_jax.data import mel as mel_module
+from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.synthetic.speech import foreign_sound
@@ -174,7 +175,7 @@ def test_a_model_trains_and_renders_on_features_from_a_file(tmp_path):
   config.data.num_val_frames, config.depth.num_frames = 2, 0
   training_loop.train_and_evaluate(config.lock(), str(tmp_path / 'run'))
   trained = trained_run.load_trained(str(tmp_path / 'run'), batch_size=1)
-  speech = film.read_speech(str(folder / 'audio.wav'))
+  speech = read_utterance(str(folder / 'audio.wav'))
   with pytest.raises(InputError, match='--features FILE.npy'):
     film.render_audio(trained, speech, str(tmp_path / 'out.mp4'))
   assert film.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(path)) == 64

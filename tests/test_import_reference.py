@@ -11,6 +11,7 @@ from speech2lip_jax.common import devices, weights
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import reference as reference_config
 from speech2lip_jax.data.dataset import load_subject
+from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.gamem import mapping
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import image as image_metrics
@@ -178,7 +179,7 @@ def test_an_imported_workdir_renders_a_new_sound_with_its_features(dataset, work
   trained = trained_run.load_trained(str(workdir), batch_size=2)
   features = tmp_path / 'new.npy'
   np.save(features, np.load(dataset / 'aud.npy')[:NUM_FRAMES])
-  speech = film.read_speech(str(dataset / 'aud.wav'))
+  speech = read_utterance(str(dataset / 'aud.wav'))
   count = film.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(features))
   assert count == NUM_FRAMES and (tmp_path / 'out.mp4').stat().st_size > 1000
 

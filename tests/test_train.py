@@ -20,6 +20,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.data import dataset, input_pipeline
 from speech2lip_jax.data.features import OwnFeatures
+from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import names as names_of_metrics
 from speech2lip_jax.models.build import build_model
@@ -337,7 +338,7 @@ def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, 
   seconds, rate = 5.03, 44100  # longer than the toy's longest clip of 2.4 s
   noise = np.random.default_rng(0).integers(-9000, 9000, (int(seconds * rate), 2)).astype(np.int16)
   wavfile.write(tmp_path / 'speech.wav', rate, noise)
-  count = film.render_audio(trained, film.read_speech(str(tmp_path / 'speech.wav')), str(tmp_path / 'out.mp4'))
+  count = film.render_audio(trained, read_utterance(str(tmp_path / 'speech.wav')), str(tmp_path / 'out.mp4'))
   with av.open(str(tmp_path / 'out.mp4')) as container:
     assert sum(1 for _ in container.decode(video=0)) == count
     assert abs(container.duration / av.time_base - seconds) <= 0.04

@@ -20,6 +20,8 @@ SIZE = flags.DEFINE_integer(
     'the video, 96 ... 500, in the demo 256.')
 AUDIO = flags.DEFINE_string(
     'audio', None, 'Any sound or video file: what the person is to say. For dub also several, with commas: then --out is a folder.')
+FEATURES = flags.DEFINE_string(
+    'features', None, 'The .npy of the features of --audio, where the model was trained on features from a file.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device renders at once.', lower_bound=1)
 
 

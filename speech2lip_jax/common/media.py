@@ -3,6 +3,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Literal
 
 import av
 import numpy as np
@@ -162,10 +163,34 @@ def _missing(container: 'av.container.InputContainer', stream: 'av.AudioStream',
   return declared_s - heard_s
 
 
+class Soundtrack:
+  """A sound that is laid under pictures as they come, so that the file can be played while it is read."""
+
+  def __init__(self, container: 'av.container.OutputContainer', sound: np.ndarray, rate: int, codec: Literal['aac', 'pcm_s16le']):
+    """sound: [channels, n] int16 at `rate`."""
+    self._layout = 'mono' if len(sound) == 1 else 'stereo'
+    self._stream = container.add_stream(codec, rate=rate, layout=self._layout)
+    self._container, self._sound, self._rate, self._written = container, sound, rate, 0
+
+  def write_until(self, end: int) -> None:
+    """Writes what is left of the samples before `end`."""
+    piece = np.ascontiguousarray(self._sound[:, self._written:end])
+    if piece.shape[1]:
+      frame = av.AudioFrame.from_ndarray(piece, format='s16p', layout=self._layout)
+      frame.sample_rate, frame.pts = self._rate, self._written
+      self._container.mux(self._stream.encode(frame))
+      self._written += piece.shape[1]
+
+  def finish(self) -> None:
+    """Writes what is left."""
+    self.write_until(self._sound.shape[1])
+    self._container.mux(self._stream.encode())
+
+
 class Mp4Writer:
   """Writes an H.264 + AAC mp4 frame by frame; the file appears under its name only when complete.
 
-  Use as a context manager. The sound is laid under the frames as they come, so that the file can be played while read.
+  Use as a context manager.
   """
 
   def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray,
@@ -183,9 +208,8 @@ class Mp4Writer:
     self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
     # What RGB is converted to; untold, a picture of many lines would be shown as BT.709.
     self._video.codec_context.colorspace, self._video.codec_context.color_range = BT601, LIMITED_RANGE
-    self._layout = 'mono' if len(sound) == 1 else 'stereo'
-    self._audio = self._container.add_stream('aac', rate=rate, layout=self._layout)
-    self._sound, self._rate, self._fps, self._num_frames, self._sounded = sound, rate, fps, 0, 0
+    self._soundtrack = Soundtrack(self._container, sound, rate, 'aac')
+    self._rate, self._fps, self._num_frames = rate, fps, 0
 
   def __enter__(self) -> 'Mp4Writer':
     return self
@@ -194,21 +218,12 @@ class Mp4Writer:
     """Appends a frame [H, W, 3] uint8 and the sound that goes with it."""
     self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
     self._num_frames += 1
-    self._write_sound_until(self._num_frames * self._rate // self._fps)
-
-  def _write_sound_until(self, end: int) -> None:
-    piece = np.ascontiguousarray(self._sound[:, self._sounded:end])
-    if piece.shape[1]:
-      frame = av.AudioFrame.from_ndarray(piece, format='s16p', layout=self._layout)
-      frame.sample_rate, frame.pts = self._rate, self._sounded
-      self._container.mux(self._audio.encode(frame))
-      self._sounded += piece.shape[1]
+    self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
   def __exit__(self, kind, *_) -> None:
     if kind is None:
-      self._write_sound_until(self._sound.shape[1])
       self._container.mux(self._video.encode())
-      self._container.mux(self._audio.encode())
+      self._soundtrack.finish()
     self._container.close()
     if kind is None:
       os.replace(self._temporary, self._path)

@@ -74,11 +74,18 @@ def follow_head(subject: Subject, source_index: int, times_s: np.ndarray) -> Tra
     is_tracked[here], frame[here] = True, np.interp(at, known_s, ids)
   assert crop is not None, 'every source has a clip'
   tracked = np.flatnonzero(is_tracked)
-  nearest = tracked[np.abs(times_s[:, None] - times_s[tracked]).argmin(1)] if not is_tracked.all() else tracked
-  poses = poses[nearest]
+  poses = poses[tracked[nearest(times_s, times_s[tracked])]]
   left, top, side = crop.tolist()
   middle = left + (side - 1) / 2, top + (side - 1) / 2
   return Tracked(poses, is_tracked, frame, subject.meta.focal_px * side / subject.meta.width, middle, round(side))
+
+
+def nearest(times_s: np.ndarray, known_s: np.ndarray) -> np.ndarray:
+  """Which of the instants `known_s` [n], ascending, is nearest to each of [m]: [m] int."""
+  later = np.clip(np.searchsorted(known_s, times_s), 1, max(1, len(known_s) - 1))
+  before = later - 1
+  later = np.minimum(later, len(known_s) - 1)
+  return np.where(np.abs(known_s[later] - times_s) < np.abs(known_s[before] - times_s), later, before)
 
 
 def poses_between(known_s: np.ndarray, poses: np.ndarray, times_s: np.ndarray) -> np.ndarray:

@@ -84,9 +84,8 @@ def uncovered_share(tracked: Tracked, times_s: np.ndarray, ids: np.ndarray, cove
   lost = ~tracked.is_tracked | covered[before] | covered[after]
   if not lost.any():
     return np.ones(len(times_s), np.float32)
-  at = times_s[lost]
-  later = np.searchsorted(at, times_s)
-  away_s = np.minimum(np.abs(at[np.minimum(later, len(at) - 1)] - times_s), np.abs(at[np.maximum(later - 1, 0)] - times_s))
+  lost_s = times_s[lost]
+  away_s = np.abs(lost_s[close_up.nearest(times_s, lost_s)] - times_s)
   return np.asarray(smoothstep(away_s / FADE_S), np.float32)
 
 

@@ -19,6 +19,7 @@ from speech2lip_jax.common import media, recipes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, load_subject
+from speech2lip_jax.data.utterance import Utterance, read_utterance
 from speech2lip_jax.dubbing import timeline
 from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import Source, open_source
@@ -44,14 +45,13 @@ class Options(NamedTuple):
   size: int | None = None
   landmarker: str | None = None
   batch_size: int = 8
+  features: str | None = None
 
 
 class Said(NamedTuple):
-  """What is said, and the file of the dub. sound: [channels, n] int16 at `rate`; mono: [m] int16, 16 kHz."""
+  """What is said, and the file of the dub."""
   out: pathlib.Path
-  sound: np.ndarray
-  rate: int
-  mono: np.ndarray
+  utterance: Utterance
 
 
 def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options) -> Iterator[str]:
@@ -67,7 +67,12 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
     InputError: a flag or the video cannot be used, or the video shows another person than the trained one.
   """
   source = open_source(video)
-  facts, sound_s = source.facts, [one.sound.shape[1] / one.rate for one in said]
+  facts, sound_s = source.facts, [one.utterance.seconds for one in said]
+  for one in said:
+    if one.out.exists() and one.out.samefile(video):
+      raise InputError(f'--out={one.out}: is the video itself; give another name')
+  if options.features and len(said) > 1:
+    raise InputError(f'--features={options.features}: are those of one sound; give one with --audio')
   segments = timeline.parse_segments(options.segments, facts.duration_s) if options.segments else None
   plans = [timeline.plan(facts.times_s, facts.duration_s, seconds, options.fit, options.start_s, segments) for seconds in sound_s]
   person = _Person(pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip'), video, source, options)
@@ -94,13 +99,14 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
     for note in footage.notes:
       print(note, flush=True)
     opened.append((trained, footage))
-  new, rate, original = said.sound, said.rate, None
+  (new, rate, mono), original = said.utterance, None
   if segments and options.keep_original and (own := _own_sound(source.facts.path)):
-    original, rate = own
-    new, _ = media.resample(new, said.rate, rate)
+    original, own_rate = own
+    new, rate = media.resample(new, rate, own_rate)
   sound = timeline.lay_sound(new, rate, plan, source.facts.duration_s, segments, original)
   with FilmWriter(said.out, source.facts, sound, rate, options.crf, options.codec) as writer:
-    film.write_dub(*opened[0], plan, timeline.followed_by_silence(said.mono, schema.SAMPLE_RATE, plan), writer)
+    film.write_dub(*opened[0], plan, timeline.followed_by_silence(mono, schema.SAMPLE_RATE, plan), writer,
+                   options.features)
 
 
 def _own_sound(path: str) -> tuple[np.ndarray, int] | None:
@@ -130,8 +136,7 @@ def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
     outs = [folder / f'{pathlib.Path(path).stem}.{CODECS[codec][2]}' for path in paths]
     if len(set(outs)) < len(outs):
       raise InputError(f'--audio={",".join(paths)}: two sounds have one name, and so would their dubs; rename one')
-  return [Said(one, *media.read_sound(path), media.read_sound(path, schema.SAMPLE_RATE, mono=True)[0][0])
-          for path, one in zip(paths, outs)]
+  return [Said(one, read_utterance(path)) for path, one in zip(paths, outs)]
 
 
 def speak(text: str, voice: str | None, out: str, codec: str) -> list[Said]:
@@ -145,7 +150,7 @@ def speak(text: str, voice: str | None, out: str, codec: str) -> list[Said]:
   synthesiser = text_module.find_synthesiser(voice)
   sound, rate = text_module.speak(text, synthesiser)
   print(f'{synthesiser.title}: {len(sound) / rate:.1f} s; {synthesiser.licence}')
-  return [Said(file, *media.resample(sound[None], rate, rate), media.resample(sound[None], rate, schema.SAMPLE_RATE)[0][0])]
+  return [Said(file, Utterance.of(sound, rate))]
 
 
 def _dub_file(out: str, codec: str) -> pathlib.Path:

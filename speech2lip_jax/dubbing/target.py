@@ -10,6 +10,7 @@ import numpy as np
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import temporary_beside
+from speech2lip_jax.common.media import Soundtrack
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
 
@@ -112,9 +113,9 @@ class FilmWriter:
   """
 
   def __init__(self, path: os.PathLike | str, facts: SourceFacts, sound: np.ndarray | None, rate: int, crf: int = 17,
-               codec: str = 'h264', preset: str | None = None):
+               codec: str = 'h264'):
     """sound: [channels, n] int16 at `rate`, or None. crf: the constant rate factor, 0 … 51, lower is better; prores has none.
-    codec: of `CODECS`. preset: x264's and x265's speed; None: that of `CODECS`.
+    codec: of `CODECS`.
 
     Raises:
       InputError: the codec cannot hold pictures of that size.
@@ -132,7 +133,7 @@ class FilmWriter:
       encoder = 'prores_ks' if width % 2 else encoder  # the slower one takes odd widths
       options = {'profile': '4' if halved in (None, (0, 0)) else '3'}  # 4444, HQ
     else:
-      options = options | {'crf': str(crf)} | ({'preset': preset} if preset else {})
+      options = options | {'crf': str(crf)}
     video = cast('av.VideoStream', self._container.add_stream(encoder, rate=facts.rate, options=options))
     self._conversion, matrix = _conversion(facts, codec)
     video.width, video.height, video.pix_fmt = width, height, self._conversion.get('format', facts.pix_fmt)
@@ -145,10 +146,9 @@ class FilmWriter:
       video.codec_context.codec_tag = 'hvc1'
     if facts.rotation:
       video.set_display_rotation(facts.rotation)
-    self._video, self._sound, self._rate, self._sounded, self._last_tick = video, sound, rate, 0, -1
-    if sound is not None:
-      self._layout = 'mono' if len(sound) == 1 else 'stereo'
-      self._audio = self._container.add_stream('pcm_s16le' if codec == 'prores' else 'aac', rate=rate, layout=self._layout)
+    self._video, self._rate, self._last_tick = video, rate, -1
+    self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate,
+                                                             'pcm_s16le' if codec == 'prores' else 'aac')
 
   def __enter__(self) -> 'FilmWriter':
     return self
@@ -161,26 +161,16 @@ class FilmWriter:
     picture.pts, picture.time_base, picture.pict_type = tick, self._facts.time_base, 0
     self._last_tick = tick
     self._container.mux(self._video.encode(picture))
-    self._write_sound_until(round(time_s * self._rate))
-
-  def _write_sound_until(self, end: int) -> None:
-    if self._sound is None:
-      return
-    piece = np.ascontiguousarray(self._sound[:, self._sounded:end])
-    if piece.shape[1]:
-      frame = av.AudioFrame.from_ndarray(piece, format='s16p', layout=self._layout)
-      frame.sample_rate, frame.pts = self._rate, self._sounded
-      self._container.mux(self._audio.encode(frame))
-      self._sounded += piece.shape[1]
+    if self._soundtrack:
+      self._soundtrack.write_until(round(time_s * self._rate))
 
   def __exit__(self, kind, *_) -> None:
     try:
       with self._container:
         if kind is None:
           self._container.mux(self._video.encode())
-          if self._sound is not None:
-            self._write_sound_until(self._sound.shape[1])
-            self._container.mux(self._audio.encode())
+          if self._soundtrack:
+            self._soundtrack.finish()
       if kind is None:
         os.replace(self._temporary, self._path)
     finally:

@@ -31,25 +31,11 @@ HD_LINES = 720  # a picture of that many, whose matrix is not told, is taken for
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoInfo:
-  """What probing found: the values of `schema.Source`, and num_frames: at 25 fps; has_timestamps: every packet has one."""
-  path: str
-  width: int
-  height: int
-  rotation: int
-  fps: float
-  start_s: float
-  duration_s: float
+class VideoInfo(schema.Source):
+  """What probing found. num_frames: at 25 fps; has_timestamps: every packet has one."""
   num_frames: int
   has_timestamps: bool
-  file_size: int
   mtime_ns: int
-  pixel_aspect: float
-  pix_fmt: str | None
-  colour_range: int | None
-  colour_matrix: int | None
-  colour_primaries: int | None
-  colour_transfer: int | None
 
   @property
   def name(self) -> str:
@@ -175,17 +161,18 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
     aspect = aspect if 0.2 < aspect < 5 else 1.0
     height, width = first.height, round(first.width * aspect)
     codec = stream.codec_context
-    colours = [None if value == untagged else value for value, untagged in (
+    colour_range, colour_space, primaries, transfer = (None if value == untagged else value for value, untagged in (
         (codec.color_range, UNTAGGED_RANGE), (codec.colorspace, UNTAGGED), (codec.color_primaries, UNTAGGED),
-        (codec.color_trc, UNTAGGED))]
+        (codec.color_trc, UNTAGGED)))
     pix_fmt = codec.pix_fmt
     rotation = round(first.rotation / 90) % 4 * 90
     height, width = (width, height) if rotation % 180 else (height, width)
   if duration_s < MIN_CLIP_S:
     raise InputError(f'{path}: only {duration_s:.2f} s long; a clip needs at least {MIN_CLIP_S} s, leave it out')
   status = os.stat(path)
-  return VideoInfo(path, width, height, rotation, fps, start_s, duration_s, max(1, round(duration_s * schema.FPS)),
-                   has_timestamps, status.st_size, status.st_mtime_ns, aspect, pix_fmt, *colours)
+  return VideoInfo(path, width, height, rotation, fps, start_s, duration_s, status.st_size, aspect, pix_fmt,
+                   colour_range=colour_range, colour_matrix=colour_space, colour_primaries=primaries, colour_transfer=transfer,
+                   num_frames=max(1, round(duration_s * schema.FPS)), has_timestamps=has_timestamps, mtime_ns=status.st_mtime_ns)
 
 
 def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,

@@ -1,6 +1,4 @@
 """A trained subject on film: background frames, audio embeddings and poses → an mp4."""
-from typing import NamedTuple
-
 import numpy as np
 from absl import logging
 
@@ -8,6 +6,7 @@ from speech2lip_jax.common import media
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
+from speech2lip_jax.data.utterance import Utterance
 from speech2lip_jax.rendering import pose, silence
 from speech2lip_jax.rendering.trained import Trained
 
@@ -26,30 +25,13 @@ def background_frames(subject: Subject, count: int, clip_name: str | None) -> np
   return ids[back_and_forth(len(ids), count)]
 
 
-class Speech(NamedTuple):
-  """What is to be said. sound: [channels, n] int16 at `rate`, as in the file; mono: [m] int16, 16 kHz."""
-  sound: np.ndarray
-  rate: int
-  mono: np.ndarray
-
-
-def read_speech(path: str) -> Speech:
-  """Decodes a sound or video file.
-
-  Raises:
-    InputError: it cannot be read.
-  """
-  mono, _ = media.read_sound(path, schema.SAMPLE_RATE, mono=True)
-  return Speech(*media.read_sound(path), mono[0])
-
-
-def render_audio(trained: Trained, speech: Speech, out: str, clip_name: str | None = None,
+def render_audio(trained: Trained, speech: Utterance, out: str, clip_name: str | None = None,
                  wanted: pose.PoseSpec | None = None, features_file: str | None = None) -> int:
   """Writes `out`, an mp4 as long as the sound, the head at the wanted poses; returns its number of frames.
 
   features_file: the .npy of the sound's features, for a model that was trained on features from a file.
   """
-  count = max(1, round(speech.sound.shape[1] / speech.rate * schema.FPS))
+  count = max(1, round(speech.seconds * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
   with stage('audio embeddings'):
     mouths = trained.sound_mouths(speech.mono, count, features_file)
