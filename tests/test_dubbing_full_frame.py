@@ -11,11 +11,12 @@ from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features
-from speech2lip_jax.dubbing import another_video, close_up, film, mouth_region, timeline
+from speech2lip_jax.data.dataset import View
+from speech2lip_jax.dubbing import another_video, close_up, film, timeline
 from speech2lip_jax.dubbing.source import open_source, planes_of
-from speech2lip_jax.gamem.subject import View, subject_constants
+from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.build import build_model
-from speech2lip_jax.preprocess import pipeline, tracking
+from speech2lip_jax.preprocess import mouth_region, pipeline, tracking
 from speech2lip_jax.rendering import predictor
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.synthetic.subject import SyntheticSubject
@@ -158,6 +159,9 @@ def test_a_covered_mouth_is_never_painted_over(folder):
   subject = preprocessed(folder, 'hand')
   footage = film.open_footage(make_trained(subject), open_source(str(folder / 'hand.mp4')), subject, 0)
   assert (footage.may_paint[60:90] == 0).all()
+  train = dataset.split_frames(subject, smoke.get_config().data).train
+  assert not np.isin(train, np.arange(50, 75)).any() and np.isin(train, np.arange(50)).any()
+  assert any('covered' in line for line in subject.meta.report['warnings'])
   away = np.r_[0:60 - 8, 90 + 8:len(footage.may_paint)]
   assert (footage.may_paint[away] == 1).mean() > 0.95
   assert any('covered' in note and '1.' in note for note in footage.notes)
@@ -197,7 +201,7 @@ def test_another_video_of_the_person_is_laid_over_the_trained_one(scene, other, 
 
 def test_another_person_is_refused(scene, other):
   regions = mouth_region.Regions.of_subject(scene.subject)
-  own = regions.read(scene.subject, View.of_subject(scene.subject), np.arange(20))
+  own = regions.read(scene.subject.frames, View.of_subject(scene.subject), np.arange(20))
   overlay = another_video.lay_over(scene.subject, other)
   assert another_video.check_person(own, own, overlay, scene.subject, 'b.mp4') == []
   with pytest.raises(InputError, match='b.mp4: .*another person'):

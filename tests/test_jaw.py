@@ -34,7 +34,7 @@ class Scene:
     depth = canonical.depth_map(truth.head_points(self.times[chosen])[:468], poses[chosen].astype(np.float64), truth.focal_px, SIZE)
     self.subject = Subject(
         folder=folder, meta=None, frames=frames, rgb_lip_canonical=None, observed_from_head=poses, landmarks=landmarks,
-        is_interpolated=np.zeros(NUM_FRAMES, bool), depth_canonical=depth,
+        is_interpolated=np.zeros(NUM_FRAMES, bool), is_covered=np.zeros(NUM_FRAMES, bool), depth_canonical=depth,
         mask_head_canonical=canonical.head_mask(frames[chosen], landmarks[chosen]),
         mask_face_canonical=canonical.face_mask(landmarks[chosen], depth.shape), mel=np.zeros((400, 80), np.float32))
     meta = schema.SubjectMeta(

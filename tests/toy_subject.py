@@ -72,7 +72,7 @@ def write_toy_subject(folder: pathlib.Path, size: int = 64, clip_frames: tuple[i
       'frames': to_uint8(frames), 'rgb_lip_canonical': to_uint8(lips),
       'observed_from_head': (poses @ head_pose).astype(np.float32),
       'landmarks': np.zeros((num_frames, schema.NUM_LANDMARKS, 2), np.float32),
-      'is_interpolated': np.zeros(num_frames, bool), 'depth_canonical': depth,
+      'is_interpolated': np.zeros(num_frames, bool), 'is_covered': np.zeros(num_frames, bool), 'depth_canonical': depth,
       'mask_head_canonical': (radius < 1.3).astype(np.uint8), 'mask_face_canonical': (radius < 1).astype(np.uint8),
       'mel': np.concatenate(mels)}
   folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ MIN_VAL_BLOCK, VAL_MARGIN = 10, 4  # frames of a stretch of validation, and besi
 
 
 class Split(NamedTuple):
-  """Frame ids of the three parts; no frame is in two. Frames without a detected face are in none."""
+  """Frame ids of the three parts; no frame is in two. Frames whose mouth was not seen are in none."""
   train: np.ndarray
   val: np.ndarray
   test: np.ndarray
@@ -49,6 +49,7 @@ class Subject:
   observed_from_head: np.ndarray
   landmarks: np.ndarray
   is_interpolated: np.ndarray
+  is_covered: np.ndarray
   depth_canonical: np.ndarray
   mask_head_canonical: np.ndarray
   mask_face_canonical: np.ndarray
@@ -62,6 +63,11 @@ class Subject:
   def observed_from_canonical(self) -> np.ndarray:
     """[N, 4, 4] float32: T_n · T_c⁻¹ (Eq. 3)."""
     return relative_pose(self.observed_from_head, self.observed_from_head[self.meta.canonical_frame]).astype(np.float32)
+
+  @functools.cached_property
+  def is_usable(self) -> np.ndarray:
+    """[N] bool: the frame's mouth was seen."""
+    return ~(np.asarray(self.is_interpolated) | np.asarray(self.is_covered))
 
   @functools.cached_property
   def sound(self) -> np.ndarray:
@@ -107,6 +113,22 @@ class Subject:
     clip_ids = self.clip_of_frames(frame_ids)
     for clip_id in np.unique(clip_ids):
       yield self.meta.clips[clip_id], np.flatnonzero(clip_ids == clip_id)
+
+
+class View(NamedTuple):
+  """A head as a camera sees it in N pictures. height, width, focal: pixels. canonical_scale: canonical over observed size.
+  observed_from_canonical: [N, 4, 4] float32 poses."""
+  height: int
+  width: int
+  focal: float
+  canonical_scale: float
+  observed_from_canonical: np.ndarray
+
+  @classmethod
+  def of_subject(cls, subject: Subject) -> 'View':
+    """Of the subject's own frames."""
+    meta = subject.meta
+    return cls(meta.height, meta.width, meta.focal_px, meta.canonical_scale, subject.observed_from_canonical)
 
 
 def load_subject(folder: os.PathLike | str) -> Subject:
@@ -158,7 +180,7 @@ def split_frames(subject: Subject, data_config: ConfigDict) -> Split:
     raise InputError(f"config.data.split={kind!r} is not known; one of 'auto', 'clips', 'tail'")
   if not data_config.max_train_seconds >= 0:
     raise InputError(f'config.data.max_train_seconds={data_config.max_train_seconds}: must be seconds, or 0 for all')
-  parts = Split(*(part[~subject.is_interpolated[part]] for part in (train, val, test)))
+  parts = Split(*(part[subject.is_usable[part]] for part in (train, val, test)))
   if data_config.max_train_seconds:
     parts = parts._replace(train=parts.train[:round(data_config.max_train_seconds * schema.FPS)])
   for name, part in parts._asdict().items():

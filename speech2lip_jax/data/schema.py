@@ -7,6 +7,7 @@
       observed_from_head.npy    [N, 4, 4] float32       rigid head pose: head → camera, head units
       landmarks.npy             [N, 478, 2] float32     (x, y) pixels of the frame, pixel centres at integers
       is_interpolated.npy       [N] bool                frame had no detected face; landmarks and pose are interpolated
+      is_covered.npy            [N] bool                a hand, a microphone … covers the mouth; may be absent: nowhere
       depth_canonical.npy       [sH, sW] float32        D_c > 0 along the camera's z, head units, whole image
       mask_head_canonical.npy   [sH, sW] uint8          1 on the whole head (hair, ears, face)
       mask_face_canonical.npy   [sH, sW] uint8          1 on the face, where `depth_canonical` was measured
@@ -122,6 +123,7 @@ class SubjectMeta:
 class ArraySpec(NamedTuple):
   dtype: str
   shape: tuple[str | int, ...]
+  may_be_absent: bool = False  # then all are 0
 
 
 ARRAYS = {
@@ -130,6 +132,7 @@ ARRAYS = {
     'observed_from_head': ArraySpec('float32', ('num_frames', 4, 4)),
     'landmarks': ArraySpec('float32', ('num_frames', NUM_LANDMARKS, 2)),
     'is_interpolated': ArraySpec('bool', ('num_frames',)),
+    'is_covered': ArraySpec('bool', ('num_frames',), may_be_absent=True),
     'depth_canonical': ArraySpec('float32', ('canonical_height', 'canonical_width')),
     'mask_head_canonical': ArraySpec('uint8', ('canonical_height', 'canonical_width')),
     'mask_face_canonical': ArraySpec('uint8', ('canonical_height', 'canonical_width')),
@@ -188,19 +191,21 @@ def read_meta(folder: os.PathLike | str) -> SubjectMeta:
 
 
 def load_array(folder: os.PathLike | str, name: str, meta: SubjectMeta) -> np.ndarray:
-  """Memory-maps one array of a subject, read-only.
+  """Memory-maps one array of a subject, read-only; zeros where it may be absent and is.
 
   Raises:
     InputError: the file is missing or has another dtype or shape than `meta` says.
   """
   path = pathlib.Path(folder, f'{name}.npy')
+  (dtype, _, may_be_absent), shape = array_specs(meta)[name], expected_shape(name, meta)
+  if not path.is_file() and may_be_absent:
+    return np.zeros(shape, dtype)
   if not path.is_file():
     raise InputError(f'{path}: missing from the subject folder; run speech2lip preprocess again (finished stages are kept)')
   try:
     array = np.load(path, mmap_mode='r', allow_pickle=False)
   except (ValueError, OSError, EOFError) as error:
     raise InputError(f'{path}: cannot be read ({error}); delete it and run speech2lip preprocess again') from error
-  dtype, shape = array_specs(meta)[name].dtype, expected_shape(name, meta)
   if array.dtype != dtype or array.shape != shape:
     raise InputError(f'{path}: holds {array.dtype} {array.shape}, meta.json says {dtype} {shape}; '
                      'delete it and run speech2lip preprocess again')

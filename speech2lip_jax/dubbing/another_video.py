@@ -8,9 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.data.dataset import Subject, evenly_spaced
+from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
 from speech2lip_jax.dubbing.close_up import Tracked, close_up
-from speech2lip_jax.gamem.subject import View
 from speech2lip_jax.preprocess import projection
 
 NOSE_BASE = 2

@@ -11,9 +11,8 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from speech2lip_jax.data import schema
-from speech2lip_jax.data.dataset import Subject
+from speech2lip_jax.data.dataset import Subject, View
 from speech2lip_jax.dubbing.source import SourceFacts
-from speech2lip_jax.gamem.subject import View
 from speech2lip_jax.preprocess import rigid
 
 NEAR_S = 0.5 / schema.FPS  # a picture further than this from a tracked frame of its clip is not tracked

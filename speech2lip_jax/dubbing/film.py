@@ -6,25 +6,23 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from scipy import ndimage
 
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
-from speech2lip_jax.data.dataset import Subject, evenly_spaced
-from speech2lip_jax.dubbing import another_video, close_up, mouth_region
+from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
+from speech2lip_jax.dubbing import another_video, close_up
 from speech2lip_jax.dubbing.close_up import Square, Tracked
 from speech2lip_jax.dubbing.source import Source, SourceFacts, crop_rgb
 from speech2lip_jax.dubbing.target import FilmWriter, change_window
 from speech2lip_jax.dubbing.timeline import Timeline
-from speech2lip_jax.gamem.subject import View
 from speech2lip_jax.ops.boxes import smoothstep
+from speech2lip_jax.preprocess import mouth_region
 from speech2lip_jax.rendering.jaw import Jaw
 from speech2lip_jax.rendering.predictor import Backdrop, Prediction
 from speech2lip_jax.rendering.silence import Mouths
 from speech2lip_jax.rendering.trained import Trained
 
 FADE_S = 0.15  # over which the mouth becomes the source's own where it is covered or lost, and ours again
-SHORT_GLIMPSE = 5  # frames: a mouth that is seen for less between two covers counts as covered
 NUM_LIGHT_FRAMES = 200  # that the light is told by
 
 
@@ -57,18 +55,16 @@ def open_footage(trained: Trained, source: Source, frames: Subject, source_index
   regions, own_view = mouth_region.Regions.of_subject(subject), View.of_subject(subject)
   if frames.folder == subject.folder:
     frames_view, tone, lips = own_view, np.ones((*lip_size, 3), np.float32), subject.rgb_lip_canonical[ids]
-    seen = regions.read(subject, own_view, ids)
   else:
     tracked, overlay = another_video.in_trained_axes(subject, frames, tracked)
     frames_view = another_video.frames_view(subject, frames, overlay)
-    seen = regions.read(frames, frames_view, ids)
-    own = regions.read(subject, own_view, evenly_spaced(trained.split.train, NUM_LIGHT_FRAMES))
+    seen = regions.read(frames.frames, frames_view, ids)
+    own = regions.read(subject.frames, own_view, evenly_spaced(trained.split.train, NUM_LIGHT_FRAMES))
     ratio = mouth_region.light_ratio(own, seen)
     tone = mouth_region.on_lips(ratio, lip_size)
     notes += another_video.check_person(own, seen / ratio, overlay, subject, facts.path)
     lips = np.clip(another_video.lips(subject, frames, frames_view, ids) / tone, 0, 255).astype(np.uint8)
-  covered = mouth_region.usual_regions(regions, frames, frames_view).is_covered(seen) | np.asarray(frames.is_interpolated[ids])
-  covered = ndimage.binary_closing(covered, np.ones(SHORT_GLIMPSE)) | covered
+  covered = ~np.asarray(frames.is_usable[ids])
   if covered.any():
     notes.append(f'{facts.path}: the mouth is covered or out of sight in {covered.sum() / schema.FPS:.1f} s of it; its pictures '
                  'stay as they are there')

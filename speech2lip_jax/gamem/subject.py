@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy import ndimage
 
-from speech2lip_jax.data.dataset import Subject, mean_lips
+from speech2lip_jax.data.dataset import Subject, View, mean_lips
 from speech2lip_jax.gamem import mapping
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.ops.boxes import LipBox
@@ -36,22 +36,6 @@ class Geometry(NamedTuple):
     Its variance is what a frame's pixel has more than one that the lips were read from: boxes of canonical_scale and lip_pixel.
     """
     return max(0.0, self.canonical_scale**2 - self.lip_pixel**2) / 24
-
-
-class View(NamedTuple):
-  """A head as a camera sees it in N pictures. height, width, focal: pixels. canonical_scale: canonical over observed size.
-  observed_from_canonical: [N, 4, 4] float32 poses."""
-  height: int
-  width: int
-  focal: float
-  canonical_scale: float
-  observed_from_canonical: np.ndarray
-
-  @classmethod
-  def of_subject(cls, subject: Subject) -> 'View':
-    """Of the subject's own frames."""
-    meta = subject.meta
-    return cls(meta.height, meta.width, meta.focal_px, meta.canonical_scale, subject.observed_from_canonical)
 
 
 class SubjectConstants(NamedTuple):

@@ -25,9 +25,9 @@ from speech2lip_jax.data import schema
 from speech2lip_jax.ops import boxes
 from speech2lip_jax.ops.poses import relative_pose
 
-VERSION = 6  # of what the stages after the landmarks compute; part of their fingerprints
+VERSION = 7  # of what the stages after the landmarks compute; part of their fingerprints
 MIN_SIZE = 64
-QUIET = ('sound check', 'landmarks', 'frames', 'lips')  # stages of a moment, or with a bar of their own
+QUIET = ('sound check', 'landmarks', 'frames', 'lips', 'covers')  # stages of a moment, or with a bar of their own
 
 
 def preprocess(patterns: Sequence[str],
@@ -194,6 +194,7 @@ class _Work:
       mels = self._timed('sound', clips.write_sound, self.new, plan)
       canonical_frame, box, canonical_report = self._timed('canonical', self._canonical, plan, track)
       self._timed('lips', self._write_lips, pool, plan, track, canonical_frame, box)
+      self._timed('covers', self._find_covered, plan, track, canonical_frame, box)
     num_frames = plan.num_frames
     report = {
         'fingerprint': self.final_mark, 'tracking': track.report, 'quality': self.quality, 'warnings': self.warnings,
@@ -341,6 +342,21 @@ class _Work:
       for n, image in enumerate(Bar(results, total=len(frames), title='lips')):
         lips[n] = image
     lips.flush()
+
+  def _find_covered(self, plan, track, canonical_frame: int, box: boxes.LipBox) -> None:
+    """Where something is before the mouth; adds to `quality` and `warnings`."""
+    from speech2lip_jax.data.dataset import View
+    from speech2lip_jax.preprocess import mouth_region, stages
+    frames = np.load(self.new / 'frames.npy', mmap_mode='r')
+    regions = mouth_region.Regions.around(box, np.load(self.new / 'depth_canonical.npy'))
+    poses = track.observed_from_head.astype(np.float64)
+    view = View(self.size, self.size, track.focal_px, self.scale, relative_pose(poses, poses[canonical_frame]))
+    covered = mouth_region.find_covered(regions.read(frames, view, np.arange(len(frames))), plan.is_interpolated)
+    stages.save_array(self.new / 'is_covered.npy', covered)
+    self.quality = self.quality | {'covered_share': float(covered.mean())}
+    if covered.any():
+      self.warnings = self.warnings + [
+          f'the mouth is covered for {covered.sum() / schema.FPS:.1f} s; these frames are left out of training and never painted']
 
   def _read_source_lips(self, pool, plan, moves: np.ndarray, box: boxes.LipBox, depth: np.ndarray, focal_px: float) -> None:
     """Canonical lips under observed_from_canonical [N, 4, 4]; focal_px: of the canonical image."""

@@ -20,9 +20,8 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial.transform import Rotation
 
 from speech2lip_jax.data import regression
-from speech2lip_jax.data.dataset import Subject, evenly_spaced
+from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
 from speech2lip_jax.gamem import mapping
-from speech2lip_jax.gamem.subject import View
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.ops.boxes import smoothstep
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from speech2lip_jax.common.devices import replicate, shard, unreplicate
-from speech2lip_jax.data.dataset import Subject, split_frames
+from speech2lip_jax.data.dataset import Subject, View, split_frames
 from speech2lip_jax.data.input_pipeline import Frames, prefetch
 from speech2lip_jax.data.tracks import FeatureWindows
 from speech2lip_jax.gamem.compose import Composition, paste_windows
-from speech2lip_jax.gamem.subject import SubjectConstants, View, view_geometry
+from speech2lip_jax.gamem.subject import SubjectConstants, view_geometry
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.rendering import head_motion, real_detail, silence

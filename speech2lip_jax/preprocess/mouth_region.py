@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from speech2lip_jax.data.dataset import Subject, evenly_spaced
-from speech2lip_jax.gamem.subject import View
+from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
+from speech2lip_jax.ops.boxes import LipBox
 from speech2lip_jax.preprocess import projection
 
 GRID = 24, 32  # rows and columns of a region
@@ -22,6 +22,7 @@ FAR, LEAST_SHARE = 4.0, 0.06  # times the usual difference from which on a point
 USUAL_SHARES = 1.2  # times what the subject's own frames reach
 LIGHT_BLUR = 0.2  # of a region's rows: light changes more slowly than that
 MAX_LIGHT = 2.0  # a mouth is made at most that many times as light, or as dark
+SHORT_GLIMPSE = 5  # frames: a mouth that is seen for less between two covers counts as covered
 
 
 class Regions(NamedTuple):
@@ -32,25 +33,29 @@ class Regions(NamedTuple):
   @classmethod
   def of_subject(cls, subject: Subject) -> 'Regions':
     """Around the subject's lip box."""
-    box, depth = subject.meta.lip_box, np.asarray(subject.depth_canonical)
+    return cls.around(subject.meta.lip_box, np.asarray(subject.depth_canonical))
+
+  @classmethod
+  def around(cls, box: LipBox, depth: np.ndarray) -> 'Regions':
+    """Around a lip box in the canonical image of that depth [sH, sW], head units."""
     reach = lambda first, size, count: np.linspace(first - GROWN * size, first + (1 + GROWN) * size - 1, count)
     xs, ys = np.meshgrid(reach(box.left, box.width, GRID[1]), reach(box.top, box.height, GRID[0]))
     xs, ys = np.clip(xs, 0, depth.shape[1] - 1), np.clip(ys, 0, depth.shape[0] - 1)
     return cls(np.stack([xs, ys], -1), ndimage.map_coordinates(depth, [ys, xs], order=1).astype(np.float64))
 
-  def read(self, frames: Subject, view: View, frame_ids: np.ndarray) -> np.ndarray:
-    """The regions of frames [n] of a subject folder: [n, gh, gw, 3] float32, 0 … 255.
+  def read(self, frames: np.ndarray, view: View, frame_ids: np.ndarray) -> np.ndarray:
+    """The regions of some [n] of the frames [N, H, W, 3] uint8 of a subject folder: [n, gh, gw, 3] float32, 0 … 255.
 
     view: how the frames show the trained subject's head, by its field of view: their square, cut or continued to `view.width`.
     """
     coords = projection.observed_coords(self.points, self.depth, view.observed_from_canonical[frame_ids][:, None, None].astype(
-        np.float64), view.focal, view.width, view.canonical_scale) - (view.width - frames.meta.width) / 2
+        np.float64), view.focal, view.width, view.canonical_scale) - (view.width - frames.shape[2]) / 2
     blur = max(1, round(float(np.ptp(coords[0, 0, :, 0])) / GRID[1]))  # a point stands for all around it
-    read = []
-    for frame_id, (xs, ys) in zip(frame_ids, np.moveaxis(coords, -1, 1).astype(np.float32), strict=True):
-      picture = cv2.blur(np.asarray(frames.frames[frame_id], np.float32), (blur, blur))
-      read.append(cv2.remap(picture, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    return np.stack(read) if read else np.zeros((0, *GRID, 3), np.float32)
+    read = np.empty((len(frame_ids), *GRID, 3), np.float32)
+    for region, frame_id, (xs, ys) in zip(read, frame_ids, np.moveaxis(coords, -1, 1).astype(np.float32), strict=True):
+      picture = cv2.blur(frames[frame_id], (blur, blur))
+      region[:] = cv2.remap(picture, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return read
 
 
 class UsualRegions(NamedTuple):
@@ -84,13 +89,14 @@ class UsualRegions(NamedTuple):
     return (_misfit(flat, self.mean, self.axes) > FAR * self.scale).mean((1, 2)) > self.limit
 
 
-def usual_regions(regions: Regions, frames: Subject, view: View) -> UsualRegions:
-  """`UsualRegions` of a video by the frames of its own subject folder; arguments as of `Regions.read`.
+def find_covered(regions: np.ndarray, is_interpolated: np.ndarray) -> np.ndarray:
+  """Whether something covers the mouth or is close to it in a video's frames: [N] bool.
 
-  Of another video than the trained one too: where its head is laid over the trained one a little askew, that is usual there.
+  regions: [N, gh, gw, 3] of all frames. is_interpolated: [N] bool, those without a detected face, which say nothing.
   """
-  ids = evenly_spaced(np.flatnonzero(~np.asarray(frames.is_interpolated)), MAX_OWN)
-  return UsualRegions.of(regions.read(frames, view, ids))
+  seen = np.flatnonzero(~is_interpolated)
+  covered = UsualRegions.of(regions[evenly_spaced(seen, MAX_OWN)]).is_covered(regions)
+  return ndimage.binary_closing(covered | is_interpolated, np.ones(SHORT_GLIMPSE)) & ~is_interpolated | covered
 
 
 def _in_usual_light(regions: np.ndarray) -> np.ndarray:
