@@ -227,7 +227,7 @@ class Heard:
       self._stretch, missing_s = min(1.0, max(0.0, 1 + missing_s / gaps_s)), max(0.0, missing_s)
     end = self.refitted(self._end)
     sides_s = [[self.refitted(round(side * self._rate)) / self._rate for side in span] for span in self.lost]
-    if (missing_s or 0) > MAX_LOST_S:
+    if missing_s is not None and missing_s > MAX_LOST_S:
       sides_s.append([end / self._rate, end / self._rate + missing_s])
       end += round(missing_s * self._rate)
     self.lost = _joined(sides_s)
