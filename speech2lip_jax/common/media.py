@@ -249,7 +249,7 @@ class Heard:
     if lost_s > MAX_LOST_SHARE * (self._heard_s + lost_s):
       raise InputError(f'{told}; fetch or record it again')
     if lost_s > MAX_CLOCK_SLIP_S:
-      _warn_once(f'{told} and become silence: {spans}{more}')
+      warn_once(f'{told} and become silence: {spans}{more}')
 
   def _gap(self, frame: av.AudioFrame, stamp_s: float | None, bad_bytes: int) -> tuple[float, float]:
     """Seconds without sound before a frame, and its time."""
@@ -289,7 +289,7 @@ class Heard:
     is_unknown = frame.layout.name.endswith('channels') and frame.layout.nb_channels > 8
     if not is_unknown and self._format == 's16p':
       return av.AudioResampler(format='s16p', layout=self._layout, rate=self._rate), False
-    return av.AudioResampler(format='fltp', layout=frame.layout, rate=self._rate), True
+    return av.AudioResampler(format='flt', layout=frame.layout, rate=self._rate), True  # planes beyond 8 would crash PyAV
 
   def _placed(self, resampler: av.AudioResampler | None, frame: av.AudioFrame | None, mixes: bool
               ) -> Iterator[tuple[int, np.ndarray]]:
@@ -297,7 +297,8 @@ class Heard:
     for out in resampler.resample(frame) if resampler else ():
       samples = out.to_ndarray()
       if mixes:
-        samples = np.broadcast_to(samples.mean(axis=0, dtype=np.float32), (1 if self._layout == 'mono' else 2, samples.shape[1]))
+        samples = samples.reshape(-1, out.layout.nb_channels).mean(axis=1, dtype=np.float32)
+        samples = np.broadcast_to(samples, (1 if self._layout == 'mono' else 2, len(samples)))
         if self._format == 's16p':
           samples = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
       if samples.shape[1]:
@@ -317,8 +318,8 @@ def _joined(spans: Iterable[Sequence[float]]) -> list[tuple[float, float]]:
 
 
 @functools.cache
-def _warn_once(message: str) -> None:
-  """A file may be read several times."""
+def warn_once(message: str) -> None:
+  """A warning, once however often a file is read."""
   logging.warning('%s', one_line(message))
 
 

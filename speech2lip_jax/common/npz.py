@@ -1,4 +1,4 @@
-"""Reading .npz files that somebody else may have made: nothing is unpickled, and no more is read than the file holds and may hold.
+"""Reading .npz and .npy files that somebody else may have made: nothing is unpickled, no more is read than they may hold.
 
 A zip tells how large a part will be; so does the header of the array in it. Both are compared with each other and with what is
 expected before memory is taken: a file of 3 MB can hold 6 GB of zeros.
@@ -6,14 +6,18 @@ expected before memory is taken: a file of 3 MB can hold 6 GB of zeros.
 import contextlib
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from speech2lip_jax.common.errors import one_line
+
 MAX_BYTES = 2**30  # of all arrays of a file that is read whole: five times the largest weights that the program reads
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+           tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 class StoredArray:
@@ -62,7 +66,7 @@ def opened(path: os.PathLike | str) -> Iterator[dict[str, StoredArray]]:
       yield {member.removesuffix('.npy'): StoredArray(archive, member)
              for member in archive.namelist() if member.endswith('.npy')}
   except _DAMAGE as error:
-    raise ValueError(str(error) or type(error).__name__) from error
+    raise ValueError(one_line(str(error)) or type(error).__name__) from error
 
 
 def load(path: os.PathLike | str, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -76,3 +80,18 @@ def load(path: os.PathLike | str, max_bytes: int = MAX_BYTES) -> dict[str, np.nd
     if total > max_bytes:
       raise ValueError(f'its arrays take {total / 1e9:.1f} GB, more than {max_bytes / 1e9:.1f}')
     return {name: array.read() for name, array in arrays.items()}
+
+
+def open_npy(path: os.PathLike | str) -> np.ndarray:
+  """A memory map of an .npy.
+
+  Raises:
+    ValueError: it is none, damaged, or holds Python objects.
+  """
+  try:
+    array = np.load(path, mmap_mode='r', allow_pickle=False)
+  except _DAMAGE as error:
+    raise ValueError(one_line(str(error)) or type(error).__name__) from error
+  if not isinstance(array, np.ndarray):
+    raise ValueError('it holds several arrays')
+  return array

@@ -99,5 +99,5 @@ def load_tree(path: os.PathLike | str, remedy: str) -> dict[str, Any]:
     raise InputError(f'{path}: no such file; {remedy}')
   try:
     return traverse_util.unflatten_dict(npz.load(path), sep='/')
-  except ValueError as error:
+  except (ValueError, TypeError, IndexError) as error:  # a name may stand for an array and for a tree
     raise InputError(f'{path}: cannot be read as weights ({error}); {remedy}') from error

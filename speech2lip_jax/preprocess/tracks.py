@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from speech2lip_jax.common import npz
+from speech2lip_jax.common import media, npz
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import landmarks, stages, video
@@ -35,6 +35,7 @@ def _opened(path: str) -> Iterator[Rows]:
   Raises:
     InputError: no such array, or another shape.
   """
+  media.check_file(path, '.npz file with --tracks')
   try:
     with npz.opened(path) as arrays:
       points = arrays['landmarks']

@@ -10,6 +10,7 @@ import glob as globbing
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -21,6 +22,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 
 MIN_CLIP_S = 0.5  # shorter runs teach nothing and have no full speech window
+MAX_MISSING_S = 0.5  # of the pictures that a file tells of, without a warning
 SEEK_MARGIN_S = 0.5  # seek early: the first pictures after a seek may be incomplete
 SAME_TIME_S = 1e-6
 UNTAGGED_RANGE, UNTAGGED = 0, 2  # FFmpeg's numbers of a colour range, and of a matrix, primaries or a transfer, that is not told
@@ -181,13 +183,25 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
     pix_fmt = codec.pix_fmt
     rotation = round(first.rotation / 90) % 4 * 90
     height, width = (width, height) if rotation % 180 else (height, width)
+    told_s = _told_length(stream, start_s)
   check_length(path, duration_s)
+  if told_s - duration_s > MAX_MISSING_S:
+    media.warn_once(f'{path}: its pictures end after {duration_s:.2f} s of {told_s:.2f} s; the file is damaged, or only a part '
+                    'of one')
   if duration_s < MIN_CLIP_S:
     raise InputError(f'{path}: only {duration_s:.2f} s long; a clip needs at least {MIN_CLIP_S} s, leave it out')
   status = os.stat(path)
   return VideoInfo(path, width, height, rotation, fps, start_s, duration_s, status.st_size, aspect, pix_fmt,
                    colour_range=colour_range, colour_matrix=colour_space, colour_primaries=primaries, colour_transfer=transfer,
                    num_frames=max(1, round(duration_s * schema.FPS)), has_timestamps=has_timestamps, mtime_ns=status.st_mtime_ns)
+
+
+def _told_length(stream: 'av.video.stream.VideoStream', start_s: float) -> float:
+  """Seconds that a stream that begins at `start_s` says its pictures last; 0 where it does not say."""
+  if stream.duration is not None and stream.time_base is not None:
+    return float(stream.duration * stream.time_base)
+  found = re.fullmatch(r'(\d+):(\d\d):(\d\d(?:\.\d+)?)', stream.metadata.get('DURATION', ''))  # of Matroska
+  return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) - start_s if found else 0.0
 
 
 def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
@@ -342,7 +356,7 @@ def to_rgb(picture: av.VideoFrame, info: Upright, max_side: int | None = None) -
   """[H, W, 3] uint8 RGB, upright, square pixels, at most `max_side` on the longer side."""
   height, width = (info.width, info.height) if info.rotation % 180 else (info.height, info.width)
   shrink = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
-  height, width = round(height * shrink), round(width * shrink)
+  height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
   matrix = matrix_of(int(picture.colorspace), picture.height)
   if (height, width) != (picture.height, picture.width):
     picture = picture.reformat(width=width,
