@@ -70,7 +70,7 @@ def test_text_files_and_mistakes(tmp_path):
   assert len(text.speak(str(tmp_path / 'a.txt'), Slow())[0]) == 1000
   (tmp_path / 'A.SRT').write_text(SRT, encoding='utf-8')
   assert len(text.speak(str(tmp_path / 'A.SRT'), Slow())[0]) == 5000
-  for wrong, told in ((str(tmp_path / 'none.txt'), 'cannot be read'), ('...', 'has no words')):
+  for wrong, told in ((str(tmp_path / 'none.txt'), 'no such file'), ('...', 'has no words')):
     with pytest.raises(InputError, match=told):
       text.speak(wrong, Slow())
   (tmp_path / 'b.txt').write_bytes(b'\xff\xfe\x00')

@@ -4,5 +4,17 @@ The command line prints its message as a single line and exits with status 2; a 
 """
 
 
+import re
+
+
+def one_line(text: str) -> str:
+  """The text with line breaks and other control characters of a file's name, which would act on the terminal, as escapes."""
+  return re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]',
+                lambda found: found[0].encode('unicode_escape').decode(), text)
+
+
 class InputError(Exception):
   """Bad input; the message is one line that names the file, the value found and the remedy."""
+
+  def __init__(self, message: str = ''):
+    super().__init__(one_line(message))

@@ -2,7 +2,6 @@
 import importlib.resources
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from speech2lip_jax.common import npz
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
 
@@ -98,7 +98,6 @@ def load_tree(path: os.PathLike | str, remedy: str) -> dict[str, Any]:
   if not os.path.isfile(path):
     raise InputError(f'{path}: no such file; {remedy}')
   try:
-    with np.load(path, allow_pickle=False) as file:
-      return traverse_util.unflatten_dict({name: file[name] for name in file.files}, sep='/')
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    return traverse_util.unflatten_dict(npz.load(path), sep='/')
+  except (ValueError, TypeError, IndexError) as error:  # a name may stand for an array and for a tree
     raise InputError(f'{path}: cannot be read as weights ({error}); {remedy}') from error

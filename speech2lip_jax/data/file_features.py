@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 
+from speech2lip_jax.common import npz
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject
@@ -68,11 +69,11 @@ def open_array(path: str, remedy: str) -> np.ndarray:
   if not os.path.isfile(path):
     raise InputError(f'{path}: no such file; {remedy}')
   try:
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (ValueError, OSError, EOFError) as error:
+    array = npz.open_npy(path)
+  except ValueError as error:
     raise InputError(f'{path}: cannot be read as .npy ({error}); write it with numpy.save') from error
-  if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
-    raise InputError(f'{path}: holds {getattr(array, "dtype", "several arrays")}; must be one array of floats')
+  if not np.issubdtype(array.dtype, np.floating) or not array.ndim:
+    raise InputError(f'{path}: holds {array.dtype}{"" if array.ndim else ", one number"}; must be one array of floats')
   if array.size == 0:
     raise InputError(f'{path}: is empty {array.shape}; {remedy}')
   for start in range(0, len(array), CHUNK):

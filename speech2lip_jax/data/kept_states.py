@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from speech2lip_jax.common import npz
 from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import Subject
@@ -42,11 +43,11 @@ def kept_states(subject: Subject, name: str, digest: str, load: Callable[[], Any
   record_path = array_path.with_suffix('.json')
   try:
     record = json.loads(record_path.read_text())
-    states = np.load(array_path, mmap_mode='r', allow_pickle=False)
+    states = npz.open_npy(array_path)
     if all(record[name] == value for name, value in mark.items()) and list(states.shape) == record['shape'] and (
         states.dtype == np.float16 and sum(record['steps_of_clips']) == len(states)):
       return states, record
-  except (OSError, ValueError, KeyError, TypeError, EOFError):
+  except (OSError, ValueError, KeyError, TypeError):
     pass  # not there, half written by an older kind of program, or of something else: made again
   encoder, clips = load(), subject.meta.clips
   parts = [encode(encoder, subject.sound[clip.start:clip.stop].reshape(-1)).astype(np.float16)

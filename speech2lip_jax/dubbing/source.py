@@ -11,6 +11,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import video
@@ -164,7 +165,7 @@ def open_source(path: str) -> Source:
   info = video.probe(path, needs_sound=False)
   with video.open_container(path) as container:
     stream = video.video_stream(container, path)
-    stamps = {packet.pts or 0 for packet in container.demux(stream) if packet.size and not packet.is_discard}
+    stamps = {packet.pts or 0 for packet in media.packets(container, stream) if packet.size and not packet.is_discard}
     time_base, rate = stream.time_base or Fraction(1, 90_000), stream.average_rate or stream.guessed_rate or Fraction(schema.FPS)
   with video.open_container(path) as container:
     stream = video.video_stream(container, path)

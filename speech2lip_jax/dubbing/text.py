@@ -1,5 +1,6 @@
 """Text → sound, where a speech synthesiser is installed: espeak-ng, or Piper with the file of a neural voice."""
 import io
+import os
 import pathlib
 import re
 import shutil
@@ -9,11 +10,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy.io import wavfile
 
+from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
 
 DEFAULT_VOICE = 'en'
 FASTEST = 1.3  # times the usual speed at which a subtitle that is too long for its room is spoken
 WORDS_A_MINUTE = 160  # of espeak-ng at its usual speed
+MAX_BYTES = 2_000_000  # of a text file, more than a day of speech
 CUE = re.compile(r'(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})')
 
 
@@ -118,6 +121,10 @@ def speak(text: str, synthesiser: Synthesiser) -> tuple[np.ndarray, int]:
   kind = pathlib.PurePath(text).suffix.lower()
   if kind not in ('.txt', '.srt'):
     return _spoken(text, synthesiser, '--text')
+  media.check_file(text, 'text file in UTF-8 with --text')
+  if os.path.getsize(text) > MAX_BYTES:
+    raise InputError(f'--text={text}: has {os.path.getsize(text) / 1e6:.0f} million characters; give up to '
+                     f'{MAX_BYTES // 10**6} million')
   try:
     content = pathlib.Path(text).read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
@@ -171,6 +178,9 @@ def read_srt(content: str, path: str) -> list[Cue]:
                        '00:00:01,000 --> 00:00:03,500')
     begin_s, end_s = (int(h or 0) * 3600 + int(m) * 60 + int(s) + int(ms.ljust(3, '0')) / 1000
                       for h, m, s, ms in (found.groups()[:4], found.groups()[4:]))
+    if end_s > media.MAX_S:
+      raise InputError(f'{path}: line {number + 1}: the subtitle lasts {end_s / 3600:.4g} h; give up to {media.MAX_S // 3600} h: '
+                       f'{lines[number][:40]!r}')
     if end_s <= begin_s:
       raise InputError(f'{path}: line {number + 1}: the subtitle ends before it begins: {lines[number][:40]!r}')
     said = [line for line in lines[number + 1:after - 1] if line.strip()]

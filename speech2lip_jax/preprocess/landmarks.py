@@ -133,10 +133,20 @@ def segments(infos: list[video.VideoInfo], folder: pathlib.Path, digests: list[s
   return units
 
 
+def cut_off_usage_log() -> None:
+  """Keeps MediaPipe in this process from sending its usage log to play.googleapis.com, or looking that name up.
+
+  It has no switch for it. It sends through libcurl, which reads these variables at each request: through a proxy of no known kind
+  it asks for no name and sends nothing, in silence. What this process itself is to fetch by https, it has to fetch before.
+  """
+  os.environ.update(https_proxy='none://', no_proxy='localhost')  # an exception for all hosts, or $NO_PROXY, would undo it
+
+
 class Detector:
   """MediaPipe's Face Landmarker; a context manager, since it must be closed."""
 
   def __init__(self, model_path: str):
+    cut_off_usage_log()
     import mediapipe  # heavy: only where faces are looked for
     from mediapipe.tasks.python import BaseOptions, vision
     self._mediapipe = mediapipe

@@ -4,11 +4,11 @@ A result is there whole or not at all (temporary file, then rename), so an inter
 """
 import hashlib
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
 
+from speech2lip_jax.common import npz
 from speech2lip_jax.common.files import open_atomic
 
 
@@ -28,16 +28,15 @@ def save(path: pathlib.Path, mark: str, **arrays: np.ndarray) -> None:
 def is_done(path: pathlib.Path, mark: str) -> bool:
   """Whether `path` holds a result made with this fingerprint."""
   try:
-    with np.load(path, allow_pickle=False) as record:
-      return str(record['fingerprint']) == mark
-  except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    with npz.opened(path) as record:
+      return str(record['fingerprint'].read()) == mark
+  except ValueError:
     return False
 
 
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
   """The arrays of a finished stage."""
-  with np.load(path, allow_pickle=False) as record:
-    return {name: record[name] for name in record.files if name != 'fingerprint'}
+  return {name: array for name, array in npz.load(path).items() if name != 'fingerprint'}
 
 
 def save_array(path: pathlib.Path, array: np.ndarray) -> None:

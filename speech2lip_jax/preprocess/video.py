@@ -10,16 +10,19 @@ import glob as globbing
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
 
+from speech2lip_jax.common import media
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 
 MIN_CLIP_S = 0.5  # shorter runs teach nothing and have no full speech window
+MAX_MISSING_S = 0.5  # of the pictures that a file tells of, without a warning
 SEEK_MARGIN_S = 0.5  # seek early: the first pictures after a seek may be incomplete
 SAME_TIME_S = 1e-6
 UNTAGGED_RANGE, UNTAGGED = 0, 2  # FFmpeg's numbers of a colour range, and of a matrix, primaries or a transfer, that is not told
@@ -97,30 +100,41 @@ def expand_inputs(patterns: list[str], flag: str = '--video') -> list[str]:
 
 
 def open_container(path: str) -> 'av.container.InputContainer':
-  """An opened media file.
+  """`media.open_container` of a video.
 
   Raises:
     InputError: it is a folder, unreadable, or no media file.
   """
-  if os.path.isdir(path):
-    raise InputError(f'{path}: is a folder, not a video; pass its files, for example --video "{path}/*.mp4"')
-  try:
-    return av.open(path)
-  except (av.error.FFmpegError, OSError) as error:
-    raise InputError(
-        f'{path}: not a readable video ({error.strerror}); pass a video file such as mp4, mov, mkv or mpg') from error
+  return media.open_container(path, 'video file, such as mp4, mov, mkv or mpg')
 
 
 def video_stream(container: 'av.container.InputContainer', path: str) -> 'av.video.stream.VideoStream':
-  """The first moving-picture stream (an album cover is none).
+  """The first moving-picture stream (an album cover is none), which decodes no picture of more than `media.MAX_PIXELS`.
 
   Raises:
-    InputError: there is none.
+    InputError: there is none, its codec is unknown, its pictures have no size or a larger one, or it says that it lasts longer than
+      `media.MAX_S`.
   """
   for stream in container.streams.video:
-    if not stream.disposition & av.stream.Disposition.attached_pic:
-      return stream
+    if stream.disposition & av.stream.Disposition.attached_pic:
+      continue
+    codec = stream.codec_context
+    if codec is None:
+      raise InputError(f'{path}: its pictures are of a kind that FFmpeg does not know; re-encode it, for example to H.264 mp4')
+    if not 0 < codec.width * codec.height <= media.MAX_PIXELS:
+      raise InputError(f'{path}: its pictures are {codec.width}×{codec.height} pixels, or do not tell how many; '
+                       f'up to {media.MAX_PIXELS // 10**6} million can be read, shrink or re-encode it')
+    check_length(path, float((stream.duration or 0) * (stream.time_base or 0)))
+    codec.options = {'max_pixels': str(media.MAX_PIXELS)}  # a later picture may be another
+    return stream
   raise InputError(f'{path}: has no video stream; pass a video file with a face and its sound')
+
+
+def check_length(path: str, seconds: float) -> None:
+  """Raises InputError for a video that lasts longer than `media.MAX_S`, or says so."""
+  if seconds > media.MAX_S:
+    raise InputError(f'{path}: lasts {seconds / 3600:.4g} h by its time stamps; up to {media.MAX_S // 3600} h can be read, '
+                     'cut it or re-encode it')
 
 
 def probe(path: str, needs_sound: bool = True) -> VideoInfo:
@@ -131,10 +145,12 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
   """
   with open_container(path) as container:
     stream = video_stream(container, path)
-    if needs_sound and not container.streams.audio:
-      raise InputError(f'{path}: has no sound; a subject needs the speech that belongs to its pictures')
+    if needs_sound:
+      if not container.streams.audio:
+        raise InputError(f'{path}: has no sound; a subject needs the speech that belongs to its pictures')
+      media.sound_stream(container, path)
     last_end, num_packets, has_timestamps = None, 0, True
-    for packet in container.demux(stream):
+    for packet in media.packets(container, stream):
       if packet.size == 0:
         continue
       num_packets += 1
@@ -167,12 +183,25 @@ def probe(path: str, needs_sound: bool = True) -> VideoInfo:
     pix_fmt = codec.pix_fmt
     rotation = round(first.rotation / 90) % 4 * 90
     height, width = (width, height) if rotation % 180 else (height, width)
+    told_s = _told_length(stream, start_s)
+  check_length(path, duration_s)
+  if told_s - duration_s > MAX_MISSING_S:
+    media.warn_once(f'{path}: its pictures end after {duration_s:.2f} s of {told_s:.2f} s; the file is damaged, or only a part '
+                    'of one')
   if duration_s < MIN_CLIP_S:
     raise InputError(f'{path}: only {duration_s:.2f} s long; a clip needs at least {MIN_CLIP_S} s, leave it out')
   status = os.stat(path)
   return VideoInfo(path, width, height, rotation, fps, start_s, duration_s, status.st_size, aspect, pix_fmt,
                    colour_range=colour_range, colour_matrix=colour_space, colour_primaries=primaries, colour_transfer=transfer,
                    num_frames=max(1, round(duration_s * schema.FPS)), has_timestamps=has_timestamps, mtime_ns=status.st_mtime_ns)
+
+
+def _told_length(stream: 'av.video.stream.VideoStream', start_s: float) -> float:
+  """Seconds that a stream that begins at `start_s` says its pictures last; 0 where it does not say."""
+  if stream.duration is not None and stream.time_base is not None:
+    return float(stream.duration * stream.time_base)
+  found = re.fullmatch(r'(\d+):(\d\d):(\d\d(?:\.\d+)?)', stream.metadata.get('DURATION', ''))  # of Matroska
+  return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) - start_s if found else 0.0
 
 
 def read_frames(info: VideoInfo, start: int = 0, stop: int | None = None,
@@ -276,7 +305,7 @@ def _packet_times(info: VideoInfo) -> np.ndarray:
   """The same as the packets' time stamps say."""
   with open_container(info.path) as container:
     stream = video_stream(container, info.path)
-    times = np.sort([float(packet.pts * packet.time_base) - info.start_s for packet in container.demux(stream)
+    times = np.sort([float(packet.pts * packet.time_base) - info.start_s for packet in media.packets(container, stream)
                      if packet.size and packet.pts is not None and not packet.is_discard])
   return times[times >= -SAME_TIME_S]
 
@@ -310,10 +339,10 @@ def decode(container: 'av.container.InputContainer', stream: 'av.video.stream.Vi
       container.seek(int(seek_s / stream.time_base), stream=stream, backward=True)
     except av.error.FFmpegError:
       pass  # a file that cannot seek is read from its beginning
-  for packet in container.demux(stream):
+  for packet in media.packets(container, stream):
     try:
-      yield from packet.decode()
-    except av.error.InvalidDataError:
+      yield from stream.decode(packet)
+    except media.PACKET_ERRORS:
       continue
 
 
@@ -327,7 +356,7 @@ def to_rgb(picture: av.VideoFrame, info: Upright, max_side: int | None = None) -
   """[H, W, 3] uint8 RGB, upright, square pixels, at most `max_side` on the longer side."""
   height, width = (info.width, info.height) if info.rotation % 180 else (info.height, info.width)
   shrink = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
-  height, width = round(height * shrink), round(width * shrink)
+  height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
   matrix = matrix_of(int(picture.colorspace), picture.height)
   if (height, width) != (picture.height, picture.width):
     picture = picture.reformat(width=width,

@@ -31,7 +31,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.io import wavfile
 
-from speech2lip_jax.common import media
+from speech2lip_jax.common import media, npz
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
@@ -40,7 +40,7 @@ from speech2lip_jax.gamem.learn_depth import varied_frames
 from speech2lip_jax.gamem.mapping import observed_points
 from speech2lip_jax.ops import boxes
 from speech2lip_jax.ops.poses import relative_pose
-from speech2lip_jax.preprocess import landmarks, projection
+from speech2lip_jax.preprocess import landmarks, projection, video
 from speech2lip_jax.released import coords_depth, torch_file
 from speech2lip_jax.released import warp as released_warp
 
@@ -119,6 +119,8 @@ def find_files(dataset: os.PathLike | str) -> Source:
 def _read_picture(path: pathlib.Path) -> np.ndarray:
   """[H, W, 3] uint8 RGB."""
   import cv2  # heavy
+  with media.open_container(str(path), 'picture') as container:
+    video.video_stream(container, str(path))  # refuses a size that would fill the memory
   picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
   if picture is None:
     raise InputError(f'{path}: cannot be read as a picture; write it again as png')
@@ -128,8 +130,8 @@ def _read_picture(path: pathlib.Path) -> np.ndarray:
 def _read_array(path: pathlib.Path) -> np.ndarray:
   """A memory map of floats or integers."""
   try:
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (ValueError, OSError, EOFError) as error:
+    array = npz.open_npy(path)
+  except ValueError as error:
     raise InputError(f'{path}: cannot be read as .npy ({error}); write it with numpy.save') from error
   if array.dtype.kind not in 'fiub':
     raise InputError(f'{path}: holds {array.dtype}; must be numbers')
