@@ -1,7 +1,7 @@
 """`speech2lip VERB [flags]`: runs one verb's module, imported only when asked for.
 
 A verb's module defines its flags and a `main()`; it imports the work inside `main`, so that help and mistakes are answered at once.
-A mistake of the user's is one line on standard error and exit status 2.
+A mistake of the user's, and what the system refuses (a full disk, no permission), is one line on standard error and exit status 2.
 """
 import importlib
 import os
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from speech2lip_jax.common import completion, recipes, usage
+from speech2lip_jax.common import completion, files, recipes, usage
 from speech2lip_jax.common.errors import InputError
 
 VERBS = {
@@ -107,11 +107,16 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
            'patterns in quotes')
     keep_compilations()
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
+      logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint, and hundreds where one fails
+      logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)
     try:
       module.main()
     except InputError as error:
       fail(error)
+    except OSError as error:
+      if (line := files.refusal(error)) is None:
+        raise
+      fail(line)
     except KeyboardInterrupt:
       print(f'speech2lip {verb}: interrupted; the same command continues where it stopped', file=sys.stderr)
       sys.exit(130)

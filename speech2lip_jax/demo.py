@@ -26,7 +26,7 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import recipes, usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.files import open_atomic
+from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.common.flags import LANDMARKER, SIZE, WORKDIR
 
 if TYPE_CHECKING:
@@ -126,13 +126,10 @@ def _claim(work: pathlib.Path, values: dict[str, Any]) -> None:
         raise InputError(f'{record}: this demo was begun with {name}={there.get(name)}, now {value}; '
                          'give the same to go on, or another --workdir')
     return
-  if work.is_dir() and any(work.iterdir()):
+  if work.is_dir() and any(not path.name.startswith('.demo.') for path in work.iterdir()):  # what a stopped demo was writing
     raise InputError(f'--workdir {work}: holds other files and no demo; give a new or empty folder')
-  try:
-    work.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(values) + '\n')
-  except OSError as error:
-    raise InputError(f'--workdir {work}: cannot be written ({error.strerror}); give a folder of yours') from error
+  work.mkdir(parents=True, exist_ok=True)
+  write_text(record, json.dumps(values) + '\n')
 
 
 def _make_clip(clip: pathlib.Path, size: int, seconds: float, seed: int) -> None:
@@ -186,7 +183,8 @@ def _render_foreign(trained, out: pathlib.Path) -> None:
   from speech2lip_jax.data.utterance import read_utterance
   from speech2lip_jax.rendering import film
   from speech2lip_jax.synthetic import speech
-  wavfile.write(out.with_suffix('.wav'), schema.SAMPLE_RATE, speech.foreign_sound())
+  with open_atomic(out.with_suffix('.wav')) as file:
+    wavfile.write(file, schema.SAMPLE_RATE, speech.foreign_sound())
   film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out))
 
 
@@ -198,9 +196,9 @@ def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str
 
 def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pathlib.Path) -> None:
   """Three rows: true held-out frames, ours, and the subject saying the foreign sound."""
-  import cv2
   import numpy as np
 
+  from speech2lip_jax.common.pictures import write_png
   from speech2lip_jax.data.dataset import evenly_spaced
   from speech2lip_jax.preprocess import video
   test = trained.split.test
@@ -213,9 +211,7 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
   num_foreign = video.probe(str(foreign)).num_frames
   parts = [[trained.subject.frames[i] for i in test[rows]], pick(held_out, rows),
            pick(foreign, evenly_spaced(np.arange(num_foreign), len(rows)))]
-  picture = np.vstack([np.hstack(part) for part in parts])
-  with open_atomic(out) as file:
-    file.write(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+  write_png(out, np.vstack([np.hstack(part) for part in parts]))
 
 
 def main() -> None:

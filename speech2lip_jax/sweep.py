@@ -19,6 +19,7 @@ from speech2lip_jax import evaluate as _evaluate  # noqa: F401  its --judge is t
 from speech2lip_jax import train as _train  # noqa: F401  and this one's --config
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.flags import WORKDIR
 from speech2lip_jax.sweeps.launcher import LAUNCHERS, Job
 
@@ -47,17 +48,23 @@ def main() -> None:
   chosen = [trial for trial in trials if _ONLY.value in (None, trial.name)]
   if not chosen:
     raise InputError(f'--only={_ONLY.value}: no such trial; one of: {", ".join(trial.name for trial in trials)}')
-  left = {trial.name: shell(argvs) for trial in chosen if (argvs := commands(trial, config_file, given, judge))}
+
+  def jobs_left() -> dict[str, str]:
+    return {trial.name: shell(argvs) for trial in chosen if (argvs := commands(trial, config_file, given, judge))}
+
   if _DRY_RUN.value:
-    print('\n'.join(left.values()))
+    print('\n'.join(jobs_left().values()))
     return
   load_subject(flags.FLAGS.config.data.path)  # a mistake that all trials would share
-  for trial in trials:
-    checkpoint.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
-  jobs = {trial.name: Job(left[trial.name], trial.log) for trial in chosen if trial.name in left}
-  failed = run_trials(trials, jobs, workdir, LAUNCHERS[_LAUNCHER.value](_AT_ONCE.value), _AT_ONCE.value)
-  print(write_results(trials, workdir))
+  workdir.mkdir(parents=True, exist_ok=True)
+  with lock(workdir, 'sweep'):
+    left = jobs_left()  # another sweep may have gone on since
+    for trial in trials:
+      checkpoint.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
+    jobs = {trial.name: Job(left[trial.name], trial.log) for trial in chosen if trial.name in left}
+    failed = run_trials(trials, jobs, workdir, LAUNCHERS[_LAUNCHER.value](_AT_ONCE.value), _AT_ONCE.value)
+    print(write_results(trials, workdir))
   print(f'{workdir}: results.csv, table.md, table.csv, plot.svg; best.py is the best trial\'s config')
   for name in failed:
     print(f'failed: {name}; see {workdir / name / "sweep.log"}, and run it alone with --only={name}', file=sys.stderr)

@@ -205,7 +205,8 @@ def test_the_weights_of_another_network_are_refused_with_the_file_and_the_name(t
   more = _save(tmp_path / 'more.pth', alexnet | {'features.12.weight': np.zeros(3, np.float32)})
   assert 'features.12.weight: unexpected' in _message(import_networks.convert_lpips, [more, files[1]], out)
   assert 'must end in .npz' in _message(import_networks.convert_lpips, files, str(tmp_path / 'out'))
-  assert 'cannot be written' in _message(import_networks.convert_lpips, files, f'{files[0]}/out.npz')
+  with pytest.raises((FileExistsError, NotADirectoryError)):
+    import_networks.convert_lpips(files, f'{files[0]}/out.npz')
   assert not os.path.exists(out)
 
 

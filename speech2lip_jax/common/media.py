@@ -415,11 +415,12 @@ class Mp4Writer:
     self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
   def __exit__(self, kind, *_) -> None:
-    if kind is None:
-      self._container.mux(self._video.encode())
-      self._soundtrack.finish()
-    self._container.close()
-    if kind is None:
-      os.replace(self._temporary, self._path)
-    else:
+    try:
+      with self._container:
+        if kind is None:
+          self._container.mux(self._video.encode())
+          self._soundtrack.finish()
+      if kind is None:
+        os.replace(self._temporary, self._path)
+    finally:
       self._temporary.unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """Trees of weights in one .npz file: no pickle, written atomically. Keys are the tree's names joined by '/'."""
 import importlib.resources
+import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -57,9 +58,28 @@ def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
   """Writes nested dicts of arrays; the file appears under its name only when complete."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  arrays: dict[str, Any] = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(tree, sep='/').items()}
   with open_atomic(path) as file:
-    np.savez(file, **arrays)
+    _write_tree(file, tree)
+
+
+def save_with_description(folder: os.PathLike | str, weights_file: str, tree: Tree, json_file: str, description: dict[str, Any]
+                          ) -> None:
+  """Writes a network into a folder: its weights as `save_tree` does, and what it is. The two replace those that are there
+  together: stopped in between, the folder has no description and is no network, never the old one with new weights."""
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with open_atomic(folder / json_file, 'w') as text:
+    text.write(json.dumps(description, indent=1) + '\n')
+    text.flush()
+    with open_atomic(folder / weights_file) as file:
+      _write_tree(file, tree)
+      file.flush()
+      (folder / json_file).unlink(missing_ok=True)
+
+
+def _write_tree(file: IO[bytes], tree: Tree) -> None:
+  arrays: dict[str, Any] = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(tree, sep='/').items()}
+  np.savez(file, **arrays)
 
 
 def unpacked(packed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -146,6 +146,9 @@ SOURCE_ARRAYS = {
 }
 
 
+FINITE = ('observed_from_head', 'depth_canonical', 'mel', 'crop', 'source_time', 'points_head')  # imported landmarks may be NaN
+
+
 def array_specs(meta: SubjectMeta) -> dict[str, ArraySpec]:
   """The arrays that a subject of this format has, by name."""
   return ARRAYS if meta.sources is None else ARRAYS | SOURCE_ARRAYS
@@ -194,7 +197,7 @@ def load_array(folder: os.PathLike | str, name: str, meta: SubjectMeta) -> np.nd
   """Memory-maps one array of a subject, read-only; zeros where it may be absent and is.
 
   Raises:
-    InputError: the file is missing or has another dtype or shape than `meta` says.
+    InputError: the file is missing, has another dtype or shape than `meta` says, or holds what is no finite number.
   """
   path = pathlib.Path(folder, f'{name}.npy')
   (dtype, _, may_be_absent), shape = array_specs(meta)[name], expected_shape(name, meta)
@@ -209,6 +212,8 @@ def load_array(folder: os.PathLike | str, name: str, meta: SubjectMeta) -> np.nd
   if array.dtype != dtype or array.shape != shape:
     raise InputError(f'{path}: holds {array.dtype} {array.shape}, meta.json says {dtype} {shape}; '
                      'delete it and run speech2lip preprocess again')
+  if name in FINITE and not (is_finite := np.isfinite(array).reshape(len(array), -1).all(1)).all():
+    raise InputError(f'{path}: row {is_finite.argmin()} holds NaN or infinity; delete it and run speech2lip preprocess again')
   return array
 
 

@@ -12,9 +12,11 @@ _SSIM_CONSTANTS = (0.01 * 255)**2, (0.03 * 255)**2
 
 
 def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None) -> float:
-  """Peak signal-to-noise ratio over the mask's pixels (all without a mask), dB; 100 where nothing differs."""
+  """Peak signal-to-noise ratio over the mask's pixels (all without a mask), dB; 100 where nothing differs, nan without pixels."""
   if mask is not None:
     image, reference = image[mask], reference[mask]
+  if not image.size:
+    return float('nan')
   error = cv2.norm(image, reference, cv2.NORM_L2SQR) / image.size
   return float(10 * np.log10(255**2 / error)) if error > 0 else PSNR_OF_IDENTICAL
 
@@ -57,7 +59,7 @@ def ssim(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = Non
     inside = tuple(slice(k.start - c.start, k.stop - c.start) for k, c in zip(kept, crop, strict=True))
     per_pixel[kept] = ssim_map(image[crop], reference[crop])[inside]
   whole = per_pixel[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS].mean()
-  return float(whole), float('nan') if mask is None else float(per_pixel[mask].mean())
+  return float(whole), float(per_pixel[mask].mean()) if mask is not None and mask.any() else float('nan')
 
 
 def blocks_around(mask: np.ndarray, block: int) -> tuple[slice, slice]:

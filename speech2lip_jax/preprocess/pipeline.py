@@ -262,7 +262,7 @@ class _Work:
     parts = clips.frame_parts(plan, self.work / 'frames', self.mark)
     todo = [part for part in parts if not (frames.is_file() and stages.is_done(part.marker, self.mark))]
     if len(todo) == len(parts):
-      np.lib.format.open_memmap(frames, 'w+', np.uint8, (plan.num_frames, self.size, self.size, 3)).flush()
+      files.create_array(frames, np.uint8, (plan.num_frames, self.size, self.size, 3)).flush()
     left = sum(len(part.wanted) for part in todo)
     parallel.run_all(pool, clips.write_frames, [(part, frames) for part in todo], 'frames', plan.num_frames,
                      plan.num_frames - left)
@@ -335,7 +335,7 @@ class _Work:
     if self.scale > 1:
       self._read_source_lips(pool, plan, moves, box, depth, track.focal_px * self.scale)
       return
-    lips = np.lib.format.open_memmap(self.new / 'rgb_lip_canonical.npy', 'w+', np.uint8, (len(frames), box.height, box.width, 3))
+    lips = files.create_array(self.new / 'rgb_lip_canonical.npy', np.uint8, (len(frames), box.height, box.width, 3))
     read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px)
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
@@ -367,7 +367,7 @@ class _Work:
     todo = [part for part in parts if not (lips.is_file() and stages.is_done(part.marker, self.final_mark))]
     if len(todo) == len(parts):
       folder.mkdir(parents=True, exist_ok=True)
-      np.lib.format.open_memmap(lips, 'w+', np.uint8, (plan.num_frames, box.height, box.width, 3)).flush()
+      files.create_array(lips, np.uint8, (plan.num_frames, box.height, box.width, 3)).flush()
     calls = [(part, lips, view, moves[part.first_frame:part.first_frame + len(part.wanted)]) for part in todo]
     left = sum(len(part.wanted) for part in todo)
     parallel.run_all(pool, clips.write_lips, calls, 'lips', plan.num_frames, plan.num_frames - left)

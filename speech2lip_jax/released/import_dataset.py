@@ -33,6 +33,7 @@ from scipy.io import wavfile
 
 from speech2lip_jax.common import media, npz
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import create_array, open_atomic
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.mel import log_mel
@@ -278,7 +279,7 @@ def _find_landmarks(frames: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _stream(path: pathlib.Path, shape: tuple[int, ...], rows: Iterator[np.ndarray]) -> None:
-  array = np.lib.format.open_memmap(path, 'w+', np.uint8, shape)
+  array = create_array(path, np.uint8, shape)
   for i, row in enumerate(rows):
     array[i] = row
   array.flush()
@@ -324,6 +325,7 @@ def write_subject(source: Source, folder: pathlib.Path, num_channels: int, depth
   depth = np.asarray(depth, np.float32)
 
   folder.mkdir(parents=True, exist_ok=True)
+  (folder / 'meta.json').unlink(missing_ok=True)  # of an import that was stopped; written last
   lip_x, lip_y = np.meshgrid(np.arange(box.left, box.left + box.width), np.arange(box.top, box.top + box.height))
   lip_points = jnp.asarray(np.stack([lip_x, lip_y], -1), jnp.float32)
   observed = jax.jit(lambda pose: observed_points(lip_points, jnp.asarray(depth), pose, focal_px))
@@ -352,8 +354,10 @@ def write_subject(source: Source, folder: pathlib.Path, num_channels: int, depth
       'depth_canonical': depth, 'mask_head_canonical': head.astype(np.uint8), 'mask_face_canonical': face.astype(np.uint8),
       'mel': mel, 'deepspeech': features}
   for name, array in arrays.items():
-    np.save(folder / f'{name}.npy', array)
-  wavfile.write(folder / 'audio.wav', schema.SAMPLE_RATE, sound)
+    with open_atomic(folder / f'{name}.npy') as file:
+      np.save(file, array)
+  with open_atomic(folder / 'audio.wav') as file:
+    wavfile.write(file, schema.SAMPLE_RATE, sound)
   report = {'imported_from': source.folder.name, 'depth': origin, 'landmarks': where_from,
             'sound': 'given' if 'sound' in source.files else 'silence'}
   clip = schema.Clip(source.folder.name, source.folder.name, 0, num_frames, 0, len(mel))

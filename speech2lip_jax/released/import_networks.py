@@ -1,9 +1,6 @@
 """LPIPS and SyncNet from their PyTorch files."""
-import contextlib
 import hashlib
-import json
 import os
-import pathlib
 from typing import Any
 
 from speech2lip_jax.common import weights
@@ -40,8 +37,7 @@ def convert_lpips(src: list[str], out: str) -> None:
   if not any(name.startswith(('features.', 'net.')) for name in state):
     raise InputError(f"{src[0]}: has no convolutions (features.0.weight …); add torchvision's AlexNet: --src ALEXNET.pth,alex.pth")
   variables = _named(torch_weights.lpips_from_torch, state, src)
-  with _writing(out):
-    save_lpips(out, torch_weights.lpips_trunk(state), variables)
+  save_lpips(out, torch_weights.lpips_trunk(state), variables)
 
 
 def convert_syncnet(src: str, out: str) -> None:
@@ -60,9 +56,7 @@ def convert_syncnet(src: str, out: str) -> None:
   with open(src, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   description = {'kind': 'syncnet', 'source': os.path.basename(src), 'sha256': digest}
-  with _writing(out):
-    weights.save_tree(pathlib.Path(out, WEIGHTS_FILE), variables)
-    pathlib.Path(out, EXPERT_FILE).write_text(json.dumps(description, indent=2) + '\n')
+  weights.save_with_description(out, WEIGHTS_FILE, variables, EXPERT_FILE, description)
 
 
 def _named(from_torch, state, src):
@@ -71,12 +65,3 @@ def _named(from_torch, state, src):
     return from_torch(state)
   except InputError as error:
     raise InputError(f'{",".join(src)}: {error}') from error
-
-
-@contextlib.contextmanager
-def _writing(out):
-  """Where the disk refuses, one line says so."""
-  try:
-    yield
-  except OSError as error:
-    raise InputError(f'--out={out}: cannot be written ({error.strerror})') from error

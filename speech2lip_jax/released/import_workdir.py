@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.common import recipes, weights
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import lock, write_text
 from speech2lip_jax.models.audio_net import AudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.lip_field import LipField
@@ -124,14 +125,26 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   Raises:
     InputError: a file is missing, damaged or does not fit, or OUT is in use.
   """
-  workdir = pathlib.Path(out)
-  if workdir.is_file() or (workdir / 'config.json').exists():
-    raise InputError(f'--out={out}: is in use; give a new folder')
+  workdir, mark = pathlib.Path(out), pathlib.Path(out, '.import')
+  in_use = InputError(f'--out={out}: is in use; give a new folder')
+  if workdir.is_file() or (workdir / 'config.json').exists() and not mark.exists():
+    raise in_use
   networks = load_networks(src)
   if dataset is None:
     weights.save_tree(workdir / 'weights.npz', {'params': networks.params, 'batch_stats': networks.batch_stats})
     return
   source = import_dataset.find_files(dataset)
+  if (workdir / 'subject' / 'meta.json').exists() and not mark.exists():
+    raise in_use
+  workdir.mkdir(parents=True, exist_ok=True)
+  with lock(workdir, 'convert'):
+    write_text(mark, 'An import that is not finished; the same command finishes it.\n')
+    if not checkpoint.has_checkpoints(workdir):  # written last
+      _write_workdir(networks, source, workdir)
+    mark.unlink()
+
+
+def _write_workdir(networks: Networks, source: import_dataset.Source, workdir: pathlib.Path) -> None:
   features = import_dataset.write_subject(source, workdir / 'subject', networks.num_channels, networks.depth)
   config = imported_config(networks, workdir / 'subject', features)
   run = open_run(config)
@@ -141,5 +154,5 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   params = zeros | networks.params  # D_c's correction stays 0
   state = workdir_state.TrainState(jax.numpy.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
   checkpoint.claim_workdir(workdir, config)
-  with checkpoint.Checkpoints(workdir) as checkpoints:
+  with checkpoint.Checkpoints(workdir, writes=True) as checkpoints:
     checkpoints.save(state, score=0.0, phase=0)  # not measured: the first validation of a continued training ranks above it

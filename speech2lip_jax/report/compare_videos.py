@@ -89,7 +89,6 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
       'baselines': {'truth': rows['truth']}}
   record['reasons'] = _reasons(record, list(sides.values()), landmarker, lpips, why_no_sync)
   out.mkdir(parents=True, exist_ok=True)
-  write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
   write_text(out / 'table.md', metric_table.markdown(rows))
   page = report_page.Report(
       title=f'{pathlib.Path(path).name} against {pathlib.Path(against).name}',
@@ -102,6 +101,7 @@ def compare(path: str, against: str, out: pathlib.Path, landmarker: str | None =
       sound=None if heard is None else heard[:round(num_frames / fps * schema.SAMPLE_RATE)], fps=fps, clip_starts=[], log=[],
       contact_sheet=None, settings='', with_published=False)
   report_page.write_report(out / 'report.html', page)
+  write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')  # last: it says that the comparison is whole
   return record
 
 

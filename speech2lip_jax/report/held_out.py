@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.pictures import write_png
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import mean_lips, runs_of, subject_mel_windows
@@ -171,11 +172,11 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
       'baselines': {name: row for name, row in rows.items() if name != 'model'}}
   record['reasons'] = reasons(record, landmarker, lpips, judge)
   out.mkdir(parents=True, exist_ok=True)
-  write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')
   write_text(out / 'table.md', metric_table.markdown(rows))
   report = _report(trained, record, rows, scores, album, shown, workdir)
-  cv2.imwrite(str(out / 'strips.png'), cv2.cvtColor(stacked(report_page.strips(report, list(album.others))), cv2.COLOR_RGB2BGR))
+  write_png(out / 'strips.png', stacked(report_page.strips(report, list(album.others))))
   report_page.write_report(out / 'report.html', report)
+  write_text(out / 'metrics.json', json.dumps(record, indent=1) + '\n')  # last: it says that the evaluation is whole
   return record
 
 

@@ -1,4 +1,8 @@
-"""Where a sweep's trials run, behind one small interface: submit a job, ask how it is, cancel it."""
+"""Where a sweep's trials run, behind one small interface: submit a job, ask how it is, cancel it.
+
+A sweep that is killed leaves no trial behind: each job waits beside its work for the end of a pipe that the sweep alone holds open,
+and then kills its own process group.
+"""
 import os
 import pathlib
 import signal
@@ -8,6 +12,17 @@ from typing import Any, NamedTuple, Protocol
 
 RUNNING, DONE, FAILED = 'running', 'done', 'failed'
 GRACE_S = 20.0  # s that a cancelled job has to end by itself, before it is killed
+
+# For a POSIX shell: the job is $1, the pipe's reading end its standard input. The shell leads its process group, which is thus $$.
+_ENDS_WITH_SWEEP = """
+exec 3<&0 </dev/null
+( read -r _ <&3; kill -KILL -$$ ) &
+watch=$!
+( exec 3<&-; eval "$1" )
+code=$?
+kill "$watch"
+exit "$code"
+"""
 
 
 class Job(NamedTuple):
@@ -41,6 +56,7 @@ class LocalLauncher:
   """Processes of this machine. Each job has its own share of the cores that this process may use."""
 
   def __init__(self, at_once: int):
+    self._alive = os.pipe() if sys.platform != 'win32' else None  # (read by the jobs, held open by this process)
     self._cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
     self._shares = [set(self._cpus[i::at_once]) or set(self._cpus) for i in range(at_once)]
     self._free = list(range(at_once))
@@ -52,9 +68,12 @@ class LocalLauncher:
       if self._cpus:
         os.sched_setaffinity(0, self._shares[share])  # children have their parent's, from their first instruction on
       try:
-        process = subprocess.Popen(job.command, shell=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True,  # and on Windows:
-                                   creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
+        if self._alive:
+          process = subprocess.Popen(['/bin/sh', '-c', _ENDS_WITH_SWEEP, 'sweep', job.command], stdin=self._alive[0], stdout=log,
+                                     stderr=log, start_new_session=True)
+        else:
+          process = subprocess.Popen(job.command, shell=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                     creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
       finally:
         if self._cpus:
           os.sched_setaffinity(0, self._cpus)

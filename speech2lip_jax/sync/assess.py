@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common.figures import new_figure, plain, write_png
-from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.files import lock, write_text
 from speech2lip_jax.common.progress import stage
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
 from speech2lip_jax.metrics import sync
@@ -77,7 +77,17 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
   """Trains on the training part, scores the test part, and writes the expert, scores.json and offsets.png into `workdir`.
 
   With `folds`, every block of all frames is scored by an expert trained on the others, and no expert is written.
+
+  Raises:
+    InputError: a value is out of range, the loss is not finite, or another process works in `workdir`.
   """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with lock(workdir, 'expert'):
+    _train_and_judge(config, subject, workdir, folds)
+
+
+def _train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path, folds: int) -> None:
+  """`train_and_judge` in a folder that is this process's."""
   started = time.perf_counter()
   split = split_frames(subject, config.data)
   if folds:
@@ -90,7 +100,6 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
   with stage('judging held-out frames'):
     scores, offsets, off = judge(experts, subject)
   text = describe(scores, off)
-  workdir.mkdir(parents=True, exist_ok=True)
   weak = trust.why_weak(scores)
   record = scores | {'warnings': [weak] if weak else [], 'train_s': round(seconds, 1)}
   write_text(workdir / 'scores.json', json.dumps(record, indent=1) + '\n')

@@ -13,14 +13,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.files import write_text
-from speech2lip_jax.common.weights import load_tree, save_tree
+from speech2lip_jax.common.weights import load_tree, save_with_description
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, runs_of, subject_mel_windows
 from speech2lip_jax.data.input_pipeline import SyncSampler
 from speech2lip_jax.sync import lattice
 from speech2lip_jax.sync import network as sync_network
-from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, load_syncnet
+from speech2lip_jax.sync.syncnet_expert import EXPERT_FILE, WEIGHTS_FILE, SyncNetExpert, load_syncnet
 
 HALF_WINDOW = schema.SYNC_FRAMES // 2
 
@@ -112,11 +111,10 @@ class Ensemble:
 
 def save_expert(folder: os.PathLike | str, expert: Expert, record: dict[str, Any]) -> None:
   """Writes weights.npz and expert.json; `record` tells how it was made."""
-  folder = pathlib.Path(folder)
-  save_tree(folder / 'weights.npz', {'params': expert.params, 'mean_grey': expert.mean_grey, 'deviation': expert.deviation})
   facts = {'kind': 'own', 'lip_size': expert.lip_size, 'stride': expert.stride, 'num_features': expert.num_features,
            'width': expert.width}
-  write_text(folder / 'expert.json', json.dumps(facts | record, indent=1) + '\n')
+  tree = {'params': expert.params, 'mean_grey': expert.mean_grey, 'deviation': expert.deviation}
+  save_with_description(folder, WEIGHTS_FILE, tree, EXPERT_FILE, facts | record)
 
 
 def open_expert(folder: os.PathLike | str, subject: Subject) -> Expert | SyncNetExpert:

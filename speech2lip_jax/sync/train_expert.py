@@ -88,8 +88,7 @@ def train_expert(subject: Subject, frame_ids: np.ndarray, config: ConfigDict, sh
   """An expert trained on the given frames of a subject.
 
   Raises:
-    InputError: no clip has enough consecutive frames.
-    FloatingPointError: the loss is not finite.
+    InputError: no clip has enough consecutive frames, or the loss is not finite.
   """
   train, box = config.train, subject.meta.lip_box
   for name, least in (('num_steps', 2), ('num_runs', 1), ('run_frames', schema.SYNC_FRAMES)):
@@ -128,9 +127,10 @@ def train_expert(subject: Subject, frame_ids: np.ndarray, config: ConfigDict, sh
   bar = Bar(range(train.num_steps), total=train.num_steps, unit='step', show=show_progress, compiles=True)
   for step in bar:
     params, opt_state, loss = step_fn(params, opt_state, *batches.batch(step), step)
-    if (step + 1) % train.log_every == 0:
+    if (step + 1) % train.log_every == 0 or step + 1 == train.num_steps:
       if not np.isfinite(loss):
-        raise FloatingPointError(f'step {step + 1}: loss is {loss}; lower --recipe.train.learning_rate')
+        raise InputError(f"the expert's loss is {loss} at step {step + 1}; give a --recipe.train.learning_rate below "
+                         f'{train.learning_rate:g}; nothing was written')
       bar.set_postfix(loss=f'{float(loss):.3f}')
   return Expert(lip_size, stride, config.expert.num_features, config.expert.width, jax.tree.map(np.asarray, params), mean_grey,
                 expert.deviation)

@@ -152,6 +152,18 @@ class _WarmSteps:
     return {'time/step_s': seconds / count, 'time/eta_s': seconds / count * (num_steps - step)} if count else {}
 
 
+def _check_finite(values: dict[str, Any], step: int, workdir: str, config: ConfigDict, checkpoints: checkpoint.Checkpoints) -> None:
+  """Raises InputError where a value is not finite: nothing of it has reached a checkpoint."""
+  bad = [name for name, value in values.items() if not np.isfinite(value).all()]
+  if not bad:
+    return
+  checkpoints.wait()
+  good = checkpoints.latest_step()
+  goes_on = f'goes on from the checkpoint of step {good}' if good else 'begins again'
+  raise InputError(f'{workdir}: {bad[0]}{f" and {len(bad) - 1} more" if len(bad) > 1 else ""}: not a finite number at step {step}; '
+                   f'give --config.train.learning_rate below {config.train.learning_rate:g}; training then {goes_on}')
+
+
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir.
 
@@ -190,7 +202,8 @@ def _train(run: Run, workdir: str) -> None:
   validation = Validation(run)
   remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
             f'({train.lip_pixels}), or preprocess at a smaller --size; the same command goes on from the last checkpoint')
-  with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints) as checkpoints, memory_explained(remedy):
+  with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints, writes=True) as checkpoints, memory_explained(remedy):
+    checkpoints.check_room(state)
     resident = make_resident(run.subject, run.features)
     state, first_step, values = begin(run, checkpoints, state, resident.speech)
     summary = Summary(workdir, first_step) if is_main else None
@@ -219,15 +232,14 @@ def _train(run: Run, workdir: str) -> None:
       bar.update()
       if done % train.log_every == 0 or done == train.num_steps:
         values = unreplicate(metrics)
-        if not np.isfinite(values['loss/total']):
-          raise InputError(f'{workdir}: the loss is {values["loss/total"]} at step {done}; give a config.train.learning_rate below '
-                           f'{train.learning_rate:g}: the same command then goes on from the last checkpoint')
+        _check_finite(values, done, workdir, config, checkpoints)
         times = timer.times(done, train.num_steps)
         if summary:
           summary.scalars(done, values | {'metric/learning_rate': schedule(step)} | times)
           bar.set_postfix(loss=f'{values["loss/total"]:.5f}')
       if done % train.eval_every == 0 or done == train.num_steps:
         host_state = unreplicate(state)
+        _check_finite(checkpoint.leaves_by_name(host_state._asdict()), done, workdir, config, checkpoints)
         with stage('first validation', show=is_main and not validated):
           score, validated = validation.psnr_lip(host_state), True
         if summary:

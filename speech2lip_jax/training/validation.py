@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.metrics import image as image_metrics
 from speech2lip_jax.rendering.predictor import Prediction, Predictor
@@ -31,9 +32,17 @@ class Validation:
     return self._predictor.from_speech(ids, self._features.subject_windows(ids))
 
   def psnr_lip(self, state: TrainState) -> float:
-    """Mean PSNR of the mouth's pixels over the validation frames, dB."""
+    """Mean PSNR of the mouth's pixels over the validation frames that show any, dB.
+
+    Raises:
+      InputError: none does.
+    """
     predictions = zip(self._val_ids, self._predictions(state, self._val_ids), strict=True)
-    return float(np.mean([image_metrics.psnr(p.rgb_face, self._subject.frames[i], p.mask_mouth) for i, p in predictions]))
+    each = np.array([image_metrics.psnr(p.rgb_face, self._subject.frames[i], p.mask_mouth) for i, p in predictions])
+    if np.isnan(each).all():
+      raise InputError(f'{self._subject.folder}: none of {len(each)} validation frames shows the mouth; its poses or lip box are '
+                       'wrong: run speech2lip preprocess again, into a new folder')
+    return float(np.nanmean(each))
 
   def sample(self, state: TrainState) -> np.ndarray:
     """True test frames over rendered ones: [2·H, 6·W, 3] uint8."""

@@ -4,10 +4,15 @@ The best has the highest validation PSNR of the latest phase: a checkpoint compe
 parts, since one from before Blend-Net, the perceptual distance or the sync loss began would render without what they learn.
 Where the perceptual distance trains, PSNR falls by design, and the newest is the best.
 """
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Collection
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -18,11 +23,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from speech2lip_jax.common import recipes
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.files import check_room, write_text
 from speech2lip_jax.workdir.state import TrainState
 
 SCORE, PHASE, NEWNESS = 'psnr_lip_val', 'phase', 'newness'
 _OVER_ANY_SCORE = 1000.0  # dB
+_OTHER_BYTES = 1e6  # of a checkpoint beside its arrays
 _PER_STEP = 1e-4  # of newness; less than the above for ten million steps
 
 # What was so before there was a field for it, where today's default is something else.
@@ -42,30 +48,80 @@ def _rank(metrics: dict[str, float]) -> float:
   return _OVER_ANY_SCORE * metrics.get(PHASE, 0) + metrics.get(NEWNESS, metrics[SCORE])
 
 
+@contextlib.contextmanager
+def _told_by_the_system(folder: pathlib.Path) -> Iterator[None]:
+  """What the system refused to TensorStore, in a thread of Orbax, is an OSError as anywhere else."""
+  try:
+    yield
+  except OSError:
+    raise
+  except Exception as error:
+    if not (found := re.search(r"os_error_code='(\d+)'", str(error))):
+      raise
+    raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder)) from error
+
+
 class Checkpoints:
   """Saves and restores a `TrainState` (not replicated). Use as a context manager: leaving it waits for writes."""
 
-  def __init__(self, workdir: os.PathLike | str, keep: int = 1):
+  def __init__(self, workdir: os.PathLike | str, keep: int = 1, writes: bool = False):
+    """keep: how many of the newest stay. writes: whether states will be saved, by this process and those that train with it
+    alone: what a killed one was writing is removed."""
     policy = checkpoint_managers.AnyPreservationPolicy([
         checkpoint_managers.LatestN(keep),
         checkpoint_managers.BestN(get_metric_fn=_rank, n=1, reverse=False)])
     options = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode='max', preservation_policy=policy,
-                                           enable_async_checkpointing=True)
-    self._manager = ocp.CheckpointManager(pathlib.Path(workdir, 'checkpoints').resolve(), options=options)
+                                           enable_async_checkpointing=True, cleanup_tmp_directories=writes)
+    self._folder, self._writes = pathlib.Path(workdir, 'checkpoints').resolve(), writes
+    self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def __enter__(self) -> 'Checkpoints':
+    self._hooks = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook, threading.excepthook = self._unraisable, self._in_thread
     return self
 
-  def __exit__(self, *_) -> None:
-    self._manager.close()
+  def __exit__(self, kind, *_) -> None:
+    is_whole = False
+    try:
+      with _told_by_the_system(self._folder):
+        self._manager.close()
+      is_whole = kind is None
+    finally:
+      if is_whole:  # else TensorStore goes on for a moment
+        sys.unraisablehook, threading.excepthook = self._hooks
+      if self._writes and not is_whole and jax.process_index() == 0:
+        for unfinished in self._folder.glob('*.orbax-checkpoint-tmp*'):
+          shutil.rmtree(unfinished, ignore_errors=True)
+
+  def _unraisable(self, told) -> None:
+    """A write that fails leaves others of TensorStore without the loop that waited for them: each would print a traceback."""
+    if not (told.exc_type is RuntimeError and str(told.exc_value) == 'Event loop is closed'):
+      self._hooks[0](told)
+
+  def _in_thread(self, told) -> None:
+    """What the system refuses in a thread of Orbax is raised by the next call of this class."""
+    if not (isinstance(told.exc_value, OSError) or 'os_error_code' in str(told.exc_value)):
+      self._hooks[1](told)
+
+  def check_room(self, state: TrainState) -> None:
+    """Raises InputError where a checkpoint of the state does not fit on the disk."""
+    num_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
+    check_room(self._folder, num_bytes + _OTHER_BYTES, 'a checkpoint needs')
 
   def save(self, state: TrainState, score: float, phase: int, by_score: bool = True) -> None:
     """Starts writing the state; `score`, its validation PSNR in dB, or else its step, ranks it in its phase (`step.Phase.rank`)."""
     host_state = jax.tree.map(np.asarray, state)
+    self.check_room(host_state)
     step, metrics = int(host_state.step), {SCORE: score, PHASE: phase}
     if not by_score:
       metrics[NEWNESS] = _PER_STEP * step
-    self._manager.save(step, args=ocp.args.StandardSave(host_state._asdict()), metrics=metrics)
+    with _told_by_the_system(self._folder):
+      self._manager.save(step, args=ocp.args.StandardSave(host_state._asdict()), metrics=metrics)
+
+  def wait(self) -> None:
+    """Returns when all that was saved is on the disk."""
+    with _told_by_the_system(self._folder):
+      self._manager.wait_until_finished()
 
   def latest_step(self) -> int | None:
     """The newest complete checkpoint's step, or None."""
@@ -79,7 +135,7 @@ class Checkpoints:
     """The state saved at `step`; `like` gives its structure and shapes.
 
     Raises:
-      InputError: the checkpoint does not fit the model.
+      InputError: the checkpoint does not fit the model, or is damaged.
     """
     template = jax.tree.map(np.asarray, like)._asdict()
     return TrainState(**self._restore(step, ocp.args.StandardRestore(template)))
@@ -88,7 +144,7 @@ class Checkpoints:
     """Those entries of the state saved at `step` that `like` has (shapes or arrays), as NumPy; the rest is not read.
 
     Raises:
-      InputError: the checkpoint does not fit the model.
+      InputError: the checkpoint does not fit the model, or is damaged.
     """
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
@@ -96,11 +152,21 @@ class Checkpoints:
 
   def _restore(self, step: int, restore_args):
     try:
-      return self._manager.restore(step, args=restore_args)
+      restored = self._manager.restore(step, args=restore_args)
     except (ValueError, KeyError, FileNotFoundError) as error:
       reason = str(error).splitlines()[0]
       raise InputError(f'{self._manager.directory}/{step}: does not fit this config and subject ({reason}); '
                        'use another --workdir') from error
+    for name, leaf in leaves_by_name(restored).items():
+      if not np.isfinite(leaf).all():
+        raise InputError(f'{self._manager.directory}/{step}: {name} holds numbers that are not finite; delete that folder, and '
+                         'training goes on from the checkpoint before it')
+    return restored
+
+
+def leaves_by_name(tree: Any) -> dict[str, Any]:
+  """The arrays of a state, or of a part of it, by names such as 'params/blend_net/out/kernel'."""
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = True, may_change: Collection[str] = MAY_CHANGE

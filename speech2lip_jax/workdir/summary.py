@@ -3,10 +3,10 @@ import json
 import os
 import pathlib
 
-import cv2
 import numpy as np
 
 from speech2lip_jax.common.files import write_text
+from speech2lip_jax.common.pictures import write_png
 
 
 def read_log(path: os.PathLike | str) -> list[dict[str, float]]:
@@ -24,7 +24,8 @@ def read_log(path: os.PathLike | str) -> list[dict[str, float]]:
 
 
 class Summary:
-  """Logs scalars and pictures of one run. After a restart, lines past the restored step are dropped, then rewritten.
+  """Logs scalars and pictures of one run. After a restart, lines past the restored step are dropped, all where that is 0, and
+  rewritten.
 
   Only process 0 should make one.
   """
@@ -34,7 +35,7 @@ class Summary:
     self._folder = pathlib.Path(workdir)
     self._path = self._folder / 'log.jsonl'
     if self._path.is_file():
-      kept = [json.dumps(record) for record in read_log(self._path) if record['step'] <= first_step]
+      kept = [json.dumps(record) for record in read_log(self._path) if record['step'] <= first_step and first_step]
       write_text(self._path, ''.join(line + '\n' for line in kept))
     self._log = self._path.open('a')
     self._writer = SummaryWriter(str(self._folder / 'tensorboard'), purge_step=first_step + 1)
@@ -51,7 +52,7 @@ class Summary:
     """Writes a picture [H, W, 3] uint8 RGB to samples/NAME_STEP.png and TensorBoard."""
     folder = self._folder / 'samples'
     folder.mkdir(exist_ok=True)
-    cv2.imwrite(str(folder / f'{name}_{step:06d}.png'), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    write_png(folder / f'{name}_{step:06d}.png', rgb)
     self._writer.add_image(name, rgb, step, dataformats='HWC')
 
   def close(self) -> None:
