@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from speech2lip_jax.common.figures import new_figure, plain, write_png
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.progress import stage
+from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
 from speech2lip_jax.metrics import sync
 from speech2lip_jax.sync import trust
@@ -78,6 +79,7 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
 
   With `folds`, every block of all frames is scored by an expert trained on the others, and no expert is written.
   """
+  config_schema.check(config, 'expert')
   started = time.perf_counter()
   split = split_frames(subject, config.data)
   if folds:
