@@ -6,26 +6,26 @@ from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
-  """Every field once, with its unit and range."""
+  """Every field once, with its unit; its type and range stand in schema.py."""
   num_steps = FieldReference(1500)  # the phases below begin at shares of it, so that they scale with config.train.num_steps
   config = ConfigDict()
-  config.seed = 0  # ≥ 0; initialisation, order of frames and all noise follow from it
+  config.seed = 0  # initialisation, order of frames and all noise follow from it
 
   config.data = ConfigDict()
   config.data.path = ''  # the subject folder that `speech2lip preprocess` wrote
   config.data.split = 'auto'  # 'clips': every test_every-th is test; 'tail': the last test_fraction; 'auto': by clip from 12 on
   config.data.test_every = 6  # clips; clip 6, 12, 18 … in name order are test
-  config.data.test_fraction = 0.1  # of all frames, for split 'tail'; 0 … 0.5
-  config.data.val_fraction = 0.06  # of the training part, kept out of training to pick the best checkpoint; 0 … 0.5
+  config.data.test_fraction = 0.1  # of all frames, for split 'tail'
+  config.data.val_fraction = 0.06  # of the training part, kept out of training to pick the best checkpoint
   config.data.val_blocks = 5  # stretches of time that it comes from, for split 'tail'; 1: the end of the training part
   config.data.max_train_seconds = 0.0  # the first so many seconds of the training part are used, as if there were no more; 0: all
   config.data.num_val_frames = 64  # validation frames looked at in each round, evenly spaced
-  config.data.prefetch = 2  # batches made ahead by the loader thread, ≥ 1
+  config.data.prefetch = 2  # batches made ahead by the loader thread
 
   config.audio = ConfigDict()
   config.audio.features = 'mel+whisper'  # or 'mel', 'whisper', a .npy computed elsewhere, 'hf:FOLDER_OR_NAME' (data/features.py)
   config.audio.features_rate = 0.0  # steps a second of a .npy of steps [M, C]; 0: it holds windows [N, T, C], one a frame
-  config.audio.window_steps = 32  # steps centred on the frame (mel: 80 a second; encoders: 50, where 16 fit); 16, 32 or 64
+  config.audio.window_steps = 32  # steps centred on the frame (mel: 80 a second; encoders: 50, where 16 fit)
   config.audio.num_features = 64  # length of the audio embedding a
   config.audio.noise_std = 0.5  # std of Gaussian noise on the features in training; mel has range −4 … 4, std 1.2, others std 1
   config.audio.normalise = True  # mel less its recording's mean spectrum: microphone and room go; others to mean 0, std 1
@@ -34,13 +34,13 @@ def get_config() -> ConfigDict:
   config.audio.voice_warp = 0.15  # largest shift of their frequencies, log scale: other vocal tracts
   config.audio.voice_tilt_std = 0.3  # std of a smooth equaliser of 5 knots on them, mel units: other voices and microphones
   config.audio.voice_gain_std = 0.3  # std of a constant added to them, mel units: loudness
-  config.audio.smoothing = 0.5  # std of a Gaussian over the audio embeddings of neighbouring frames in rendering, frames; 0 … 10
+  config.audio.smoothing = 0.5  # std of a Gaussian over the audio embeddings of neighbouring frames in rendering, frames
 
   config.silence = ConfigDict()
   config.silence.close = True  # where nobody speaks, the rendered mouth is the subject's own closed one, still
-  config.silence.lead = 0.6  # s before speech in which the mouth may move already; 0 … 5. Pauses up to lead + hold stay open
-  config.silence.hold = 0.6  # s after speech in which it may still move; 0 … 5
-  config.silence.ramp = 0.2  # s that closing and opening take, outside of lead and hold; 0 … 5
+  config.silence.lead = 0.6  # s before speech in which the mouth may move already. Pauses up to lead + hold stay open
+  config.silence.hold = 0.6  # s after speech in which it may still move
+  config.silence.ramp = 0.2  # s that closing and opening take, outside of lead and hold
 
   config.field = ConfigDict()
   config.field.kind = 'product'  # Σ g(x) h(a, t), asked once for all frames; or 'reference', one network of x, a and t;
@@ -52,14 +52,14 @@ def get_config() -> ConfigDict:
   config.field.use_time = False  # frame index as input: memorises, costs held-out PSNR
   config.field.render_time = 'middle'  # with use_time, all is rendered at the time of the middle training frame, or 'own' index
   config.field.residual = True  # the field paints the difference to the subject's mean lips
-  config.field.detail_gain = 2.25  # details of a pixel's size are rendered so many times as strong as they are painted; 1 … 4
-  config.field.real_detail = 0.0  # of rendered lips' fine detail, is that of the subject's own nearest mouth in training; 0 … 1
+  config.field.detail_gain = 2.25  # details of a pixel's size are rendered so many times as strong as they are painted
+  config.field.real_detail = 0.0  # of rendered lips' fine detail, is that of the subject's own nearest mouth in training
   config.field.ensemble = False  # Eq. 2: the mean of four shifted evaluations in training, four times the work
 
   config.linear = ConfigDict()
-  config.linear.share = 0.4  # of what is added to the mean lips, by ridge regression; the field paints the rest; 0 … 1
+  config.linear.share = 0.4  # of what is added to the mean lips, by ridge regression; the field paints the rest
   config.linear.num_components = 48  # main components of the lips that it predicts
-  config.linear.amplitude = 1.2  # rendered lips' opening and closing, of the true; 0 leaves them as learned, which mumbles; 0 … 2
+  config.linear.amplitude = 1.2  # rendered lips' opening and closing, of the true; 0 leaves them as learned, which mumbles
 
   config.compose = ConfigDict()
   config.compose.sampling = 'grid'  # a canonical lip image is painted and read at C2O; 'direct': the field is asked there
@@ -92,7 +92,7 @@ def get_config() -> ConfigDict:
   config.perceptual = ConfigDict()
   config.perceptual.start_step = num_steps * 3 // 4  # step; from here until Blend-Net joins lips are compared by it too
   config.perceptual.num_frames = 2  # frames a step whose whole lips are, over all devices; at least one on each
-  config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, times the canonical scale, at least 31
+  config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, times the canonical scale
 
   config.sync = ConfigDict()
   config.sync.expert = ''  # folder of `speech2lip expert`, several with commas between, or of `convert --kind syncnet`;

@@ -8,9 +8,9 @@ from speech2lip_jax.configs import default
 
 
 def get_config() -> ConfigDict:
-  """Every field once, with its unit and range."""
+  """Every field once, with its unit; its type and range stand in schema.py."""
   config = ConfigDict()
-  config.seed = 0  # ≥ 0; initialisation, order of frames and augmentation follow from it
+  config.seed = 0  # initialisation, order of frames and augmentation follow from it
   config.data = default.get_config().data  # the split; validation and test frames are never trained on
   config.data.unlock()
   config.data.part = 'all'  # of the training frames: 'all', or 'even' / 'odd' clips (4 s blocks of fewer, long clips)

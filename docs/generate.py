@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from speech2lip_jax import cli
 from speech2lip_jax.common import completion, recipes, usage
+from speech2lip_jax.configs import schema
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 NOTE = '<!-- Written by docs/generate.py from the code; run it again instead of editing this. -->'
@@ -63,14 +64,17 @@ def configuration() -> str:
   parts = ['# Configuration', NOTE,
            'A recipe is a Python file with `get_config()`; those below are installed, and are given by name from any folder '
            '(`--config smoke`) or, as any other, by file. A field is set on the command line: `--config.train.num_steps=8000`, for '
-           '`speech2lip expert` `--recipe.train.num_steps=800`.',
+           '`speech2lip expert` `--recipe.train.num_steps=800`. A recipe is checked whole before anything is written: names, '
+           'types, the values below (`configs/schema.py`), and what must go together.',
            _table(('recipe', ''), ((f'`{name}`', text) for name, text in first_lines.items()))]
   for recipe, flag in FULL_RECIPES.items():
     parts += [f'## {recipe}', f'Fields of `configs/{recipe}.py`, set as `--{flag}.FIELD=VALUE`.']
     sections: dict[str, list[tuple[str, ...]]] = {}
     for name, value, comment in fields(recipe):
-      sections.setdefault(name.split('.')[0] if '.' in name else '', []).append((f'`{name}`', f'`{value}`', comment))
-    parts += [_table(('field', 'default', 'meaning'), rows) for rows in sections.values()]
+      rule = schema.RULES[recipe].get(name)
+      row = (f'`{name}`', f'`{value}`', rule.words.removeprefix('one of ') if rule else '', comment)
+      sections.setdefault(name.split('.')[0] if '.' in name else '', []).append(row)
+    parts += [_table(('field', 'default', 'values', 'meaning'), rows) for rows in sections.values()]
   return '\n\n'.join(parts) + '\n'
 
 

@@ -1,7 +1,8 @@
 """`speech2lip VERB [flags]`: runs one verb's module, imported only when asked for.
 
 A verb's module defines its flags and a `main()`; it imports the work inside `main`, so that help and mistakes are answered at once.
-A mistake of the user's, and what the system refuses (a full disk, no permission), is one line on standard error and exit status 2.
+A mistake of the user's, and what the system refuses (a full disk, no permission), is one line on standard error, in a recipe one for
+each field, and exit status 2.
 """
 import importlib
 import os
@@ -92,7 +93,8 @@ def _parse(args: list[str]) -> list[str]:
 def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
   """Runs a verb's `main` on the flags in argv[1:]; exits 2 with one line on bad input, 0 with its help where that is asked for."""
   def fail(message) -> NoReturn:
-    print(f'speech2lip {verb}: error: {message}', file=sys.stderr)
+    for line in str(message).splitlines() or ['']:
+      print(f'speech2lip {verb}: error: {line}', file=sys.stderr)
     sys.exit(2)
 
   def parse(args):
@@ -110,6 +112,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint, and hundreds where one fails
       logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)
     try:
+      recipes.check_flags({flag.name for flag in usage.key_flags(module)})
       module.main()
     except InputError as error:
       fail(error)

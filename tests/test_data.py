@@ -39,11 +39,6 @@ def test_split_by_time_takes_the_tail(folder):
   assert len(split.test) == round(0.1 * subject.meta.num_frames)
 
 
-def test_an_unknown_split_is_named(folder):
-  with pytest.raises(InputError, match='random'):
-    dataset.split_frames(dataset.load_subject(folder), data_config(split='random'))
-
-
 def test_mel_window_is_centred_on_its_frame():
   mel = np.tile(np.arange(400, dtype=np.float32)[:, None], (1, 80))
   windows = dataset.mel_windows(mel, np.array([50]), 16)

@@ -8,12 +8,10 @@ import cv2
 import pytest
 
 from speech2lip_jax.common import recipes
-from speech2lip_jax.sweeps import trials
-from speech2lip_jax.training import loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'speech2lip_jax'
-RECIPES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem != '__init__')
+RECIPES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem not in ('__init__', 'schema'))
 
 
 @pytest.fixture(scope='module')
@@ -56,12 +54,8 @@ def test_the_recipes_are_the_files_of_configs():
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_every_config_loads_and_is_locked_and_in_range(name):
+def test_every_config_loads_and_is_locked(name):
   module = importlib.import_module(f'speech2lip_jax.configs.{name}')
   config = module.get_config()
   with pytest.raises(AttributeError):
     config.train.num_stps = 3
-  if 'compose' in config:  # else the expert's, which trains another network
-    loop.validate_config(config, num_devices=1)
-  if hasattr(module, 'get_hyper'):
-    assert trials.make_trials(trials.load_hyper(module.__file__), config, pathlib.Path('runs'))

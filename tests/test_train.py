@@ -242,13 +242,6 @@ def test_a_config_that_is_refused_leaves_nothing_that_refuses_the_next_one(folde
   assert checkpoint.read_config(tmp_path / 'run').audio.network == 'residual'
 
 
-@pytest.mark.parametrize('name, message', [('initial_weights', "'own', 'torch'"), ('schedule', "'cosine', 'constant'")])
-def test_an_unknown_way_to_begin_or_to_go_on_is_refused(folder, tmp_path, name, message):
-  with pytest.raises(InputError, match=f"config.train.{name}='usual'.*{message}"):
-    training_loop.train_and_evaluate(smoke_config(folder, **{name: 'usual'}), str(tmp_path / 'run'))
-  assert not (tmp_path / 'run').exists()
-
-
 def test_the_learning_rate_falls_to_0_or_stays():
   config = default.get_config()
   peak, warmup = config.train.learning_rate, config.train.warmup_steps

@@ -4,10 +4,13 @@ import importlib.util
 import os
 import pathlib
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from absl import flags
 from ml_collections.config_flags import config_flags
+
+from speech2lip_jax.configs import schema
 
 flags.disclaim_key_flags()  # a flag that `define_flag` makes is the calling verb's own
 
@@ -26,7 +29,7 @@ def folder() -> pathlib.Path:
 
 def names() -> list[str]:
   """The installed recipes' names."""
-  return sorted(path.stem for path in folder().glob('*.py') if path.stem != '__init__')
+  return sorted(path.stem for path in folder().glob('*.py') if path.stem not in ('__init__', 'schema'))
 
 
 def find(config: str) -> str:
@@ -52,6 +55,16 @@ def define_flag(name: str, recipe: str, help_text: str) -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(name, find(recipe), help_text)
   finally:
     sys.argv = argv
+
+
+def check_flags(names: Collection[str]) -> None:
+  """Checks the recipes that those of the flags `names` hold which `define_flag` made.
+
+  Raises:
+    InputError: a field is unknown, missing, or not as `configs.schema` has it.
+  """
+  for name in sorted(flags_defined().keys() & set(names)):
+    schema.check(flags.FLAGS[name].value, 'default' if name == 'config' else 'expert')
 
 
 def flags_defined() -> dict[str, str]:

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.progress import stage
+from speech2lip_jax.configs.schema import SPEECH_SOURCES
 from speech2lip_jax.data import schema, whisper_speech
 from speech2lip_jax.data.dataset import SILENCE_MEL, Subject
 from speech2lip_jax.data.file_features import FileSteps, FileWindows, open_array
@@ -36,7 +37,6 @@ from speech2lip_jax.data.tracks import CHUNK, FeatureWindows, Scale, StepFeature
 PRIOR_STEPS = schema.MEL_STEPS_PER_SECOND  # of speech that the subject's mean spectrum counts for beside a new sound's
 NUM_WHISPER = 80  # components
 WHISPER_SCALE = 0.5  # of the components: noise of std config.audio.noise_std then is twice as much to them as to mel
-OWN_SOURCES = ('mel', 'whisper', 'mel+whisper')
 PCA_STEPS = 40_000  # of the training sound, evenly spaced
 
 
@@ -184,26 +184,18 @@ def open_features(subject: Subject, audio_config: ConfigDict, train_ids: np.ndar
 
   Args:
     subject: whose speech it is.
-    audio_config: `config.audio`.
+    audio_config: `config.audio`, of a recipe that `configs.schema.check` has let pass.
     train_ids: training frames; what is fitted to the subject's sound is fitted to theirs.
 
   Raises:
-    InputError: the source is unknown, missing or damaged, or does not fit the subject or the config.
+    InputError: the source is missing or damaged, or does not fit the subject or the config.
   """
   source, num_steps, rate = audio_config.features, audio_config.window_steps, audio_config.features_rate
   normalise = audio_config.normalise
-  if rate < 0 or not np.isfinite(rate):
-    raise InputError(f'config.audio.features_rate={rate}: must be a number of steps a second, or 0 for a file of windows')
-  if rate and not source.endswith('.npy'):
-    raise InputError(f"config.audio.features_rate={rate}: is for a .npy file of steps, not for config.audio.features={source!r}; "
-                     'leave it 0')
-  if source in OWN_SOURCES:
+  if source in SPEECH_SOURCES:
     return OwnFeatures(subject, source, num_steps, normalise, train_ids)
-  if source.startswith('hf:') and source != 'hf:':
+  if source.startswith('hf:'):
     return EncoderFeatures(subject, source.removeprefix('hf:'), num_steps, normalise)
-  if not source.endswith('.npy'):
-    raise InputError(f"config.audio.features={source!r}: must be one of {', '.join(map(repr, OWN_SOURCES))}, the path of a "
-                     ".npy file, or 'hf:FOLDER_OR_NAME'")
   array = open_array(source, 'give the features of the whole subject as --config.audio.features=FILE.npy')
   if array.ndim == 2:
     if not rate:

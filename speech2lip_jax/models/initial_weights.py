@@ -4,8 +4,6 @@ from typing import Any
 
 import jax
 
-RULES = ('own', 'torch')  # of config.train.initial_weights
-
 
 def drawn_as_pytorch(params: dict[str, Any], key: jax.Array) -> dict[str, Any]:
   """The tree with every dense layer and convolution drawn as PyTorch draws its `nn.Linear` and `nn.Conv` (released program).

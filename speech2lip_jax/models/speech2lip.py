@@ -18,8 +18,6 @@ from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipFiel
 from speech2lip_jax.ops import fill, sampling
 
 AUDIO_NETS = {'residual': ResidualAudioNet, 'strided': AudioNet}
-FIELDS = ('product', 'reference', 'decoder')
-SAMPLINGS = ('grid', 'direct')
 
 
 class Speech2Lip(nn.Module):

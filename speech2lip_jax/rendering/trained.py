@@ -147,19 +147,6 @@ class Trained(NamedTuple):
     return self.predictor.resting_mouth(self.split.train, self.features.subject_windows)
 
 
-def validate_config(config: ConfigDict) -> None:
-  """Checks `config.audio.smoothing`, `config.field.real_detail` and `config.silence`.
-
-  Raises:
-    InputError: a value is out of range.
-  """
-  for name, value, largest in (
-      ('audio.smoothing', config.audio.smoothing, 10), ('field.real_detail', config.field.real_detail, 1),
-      *((f'silence.{name}', config.silence[name], 5) for name in ('lead', 'hold', 'ramp'))):
-    if not 0 <= value <= largest:
-      raise InputError(f'config.{name}={value}: must be 0 … {largest}')
-
-
 def load_trained(workdir: str, batch_size: int = 8) -> Trained:
   """Opens a workdir of `speech2lip train` with the checkpoint that was best on the validation part.
 
@@ -169,7 +156,6 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     InputError: no workdir, no checkpoint in it yet, or its subject folder is gone or changed.
   """
   config = checkpoint.read_config(workdir)
-  validate_config(config)
   run = open_run(config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
     step = checkpoints.best_step()

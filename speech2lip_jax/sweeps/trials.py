@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.sweeps import hyper
 from speech2lip_jax.sweeps.results import Trial
 
@@ -56,7 +57,7 @@ def make_trials(found: list[hyper.Overrides], config: ConfigDict, workdir: pathl
   """The trials of `get_hyper` on a config, each with its folder.
 
   Raises:
-    InputError: a trial sets a field that is not there, to a value of another type, or two trials have one name.
+    InputError: a trial sets a field that is not there, to a value of another type or out of range, or two trials have one name.
   """
   trials, seen = [], set()
   for item in found:
@@ -66,8 +67,10 @@ def make_trials(found: list[hyper.Overrides], config: ConfigDict, workdir: pathl
     if name in seen:
       raise InputError(f'get_hyper has two trials of the name {name}')
     seen.add(name)
+    trial_config = _overridden(config, overrides)
+    config_schema.check(trial_config, where=f'{name}: ')
     row = ','.join(part for part in label.split(',') if part != f'{hyper.SEED}={overrides.get(hyper.SEED)}')
-    trials.append(Trial(name, row or 'the config', overrides, _overridden(config, overrides), workdir / name))
+    trials.append(Trial(name, row or 'the config', overrides, trial_config, workdir / name))
   return trials
 
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from speech2lip_jax.common.figures import new_figure, plain, write_png
 from speech2lip_jax.common.files import lock, write_text
 from speech2lip_jax.common.progress import stage
+from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.dataset import MIN_CLIPS_TO_SPLIT_BY_CLIP, Subject, runs_of, split_frames
 from speech2lip_jax.metrics import sync
 from speech2lip_jax.sync import trust
@@ -81,6 +82,7 @@ def train_and_judge(config: ConfigDict, subject: Subject, workdir: pathlib.Path,
   Raises:
     InputError: a value is out of range, the loss is not finite, or another process works in `workdir`.
   """
+  config_schema.check(config, 'expert')
   workdir.mkdir(parents=True, exist_ok=True)
   with lock(workdir, 'expert'):
     _train_and_judge(config, subject, workdir, folds)

@@ -14,13 +14,12 @@ from speech2lip_jax.common.devices import announce, memory_explained, replicate,
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.progress import Bar, stage
+from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
 from speech2lip_jax.data.tracks import Speech
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.module import gamem_of
-from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
-from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
 from speech2lip_jax.training import linear
 from speech2lip_jax.training import state as train_state
@@ -31,40 +30,6 @@ from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import Run, open_run
 from speech2lip_jax.workdir.summary import Summary
-
-
-def validate_config(config: ConfigDict, num_devices: int) -> None:
-  """Checks what only shows up late otherwise.
-
-  Raises:
-    InputError: a value is out of range.
-  """
-  train = config.train
-  unit = num_devices * train.blend_every
-  if train.batch_size <= 0 or train.batch_size % unit:
-    raise InputError(f'config.train.batch_size={train.batch_size}: must be a multiple of devices × blend_every = '
-                     f'{num_devices} × {train.blend_every} = {unit}; give {max(1, -(-train.batch_size // unit)) * unit}')
-  if config.sync.expert:
-    windows = config.sync.num_windows
-    if windows <= 0 or windows % num_devices:
-      raise InputError(f'config.sync.num_windows={windows}: must be a multiple of the {num_devices} devices; give '
-                       f'{-(-max(windows, 1) // num_devices) * num_devices}')
-    if config.sync.num_own < 1:
-      raise InputError(f'config.sync.num_own={config.sync.num_own}: must be at least 1')
-    if config.sync.max_shift < 2 or config.sync.num_negatives < 0:
-      raise InputError(f'config.sync.max_shift={config.sync.max_shift}, num_negatives={config.sync.num_negatives}: '
-                       'must be at least 2 and 0')
-  if config.loss.lip_perceptual_weight:
-    for name, least in (('num_frames', 1), ('height', LPIPS_MIN_SIZE)):
-      if config.perceptual[name] < least:
-        raise InputError(f'config.perceptual.{name}={config.perceptual[name]}: must be at least {least}')
-  trained_run.validate_config(config)
-  for name in ('num_steps', 'log_every', 'eval_every', 'keep_checkpoints'):
-    if train[name] < 1:
-      raise InputError(f'config.train.{name}={train[name]}: must be at least 1')
-  if train.schedule not in train_state.SCHEDULES:
-    known = ', '.join(map(repr, train_state.SCHEDULES))
-    raise InputError(f'config.train.schedule={train.schedule!r} is not known; one of {known}')
 
 
 def what_will_not_happen(config: ConfigDict) -> list[str]:
@@ -172,7 +137,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
       finite.
   """
   is_main = jax.process_index() == 0
-  validate_config(config, jax.device_count())
+  config_schema.check(config, num_devices=jax.device_count())
   run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
   announce()

@@ -9,8 +9,6 @@ from speech2lip_jax.gamem.subject import SubjectConstants
 from speech2lip_jax.models.speech2lip import Speech2Lip
 from speech2lip_jax.workdir.state import FITTED, TrainState, create_variables
 
-SCHEDULES = ('cosine', 'constant')
-
 
 def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """AdamW on clipped gradients, and its learning rate: a linear warm-up, then a cosine to 0 at num_steps, or no change."""

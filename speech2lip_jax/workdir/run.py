@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.dataset import Split, Subject, load_subject, split_frames
 from speech2lip_jax.data.features import SpeechFeatures, open_features
 from speech2lip_jax.gamem.subject import SubjectConstants, subject_constants
@@ -28,8 +29,9 @@ def open_run(config: ConfigDict, axis_name: str | None = None) -> Run:
     axis_name: the pmap axis over which the model's batch statistics agree.
 
   Raises:
-    InputError: the subject is missing or damaged, or a config value does not fit it.
+    InputError: the subject is missing or damaged, or the config is out of range or does not fit it.
   """
+  config_schema.check(config)
   subject = load_subject(config.data.path)
   split = split_frames(subject, config.data)
   features = open_features(subject, config.audio, split.train)
