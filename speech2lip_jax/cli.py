@@ -26,6 +26,7 @@ VERBS = {
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
+    'doctor': 'whether this installation can do its work: devices, versions, codecs, models, optional parts',
 }
 HELP = ('-h', '-help', '--help')
 
