@@ -1,8 +1,8 @@
 """`speech2lip VERB [flags]`: runs one verb's module, imported only when asked for.
 
 A verb's module defines its flags and a `main()`; it imports the work inside `main`, so that help and mistakes are answered at once.
-A mistake of the user's, and what the system refuses (a full disk, no permission), is one line on standard error, in a recipe one for
-each field, and exit status 2.
+A mistake of the user's, and what the system refuses (a full disk, no permission), is one line on standard error, or one
+for each wrong field of a recipe, and exit status 2.
 """
 import importlib
 import os
@@ -27,6 +27,7 @@ VERBS = {
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
+    'doctor': 'whether this installation can do its work: devices, versions, codecs, models, optional parts',
 }
 HELP = ('-h', '-help', '--help')
 
