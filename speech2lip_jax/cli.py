@@ -4,6 +4,7 @@ A verb's module defines its flags and a `main()`; it imports the work inside `ma
 A mistake of the user's is one line on standard error and exit status 2.
 """
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -106,6 +107,8 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       fail(f'unexpected argument {args[1]!r}; flags start with --, and several files go into one flag: --video a.mp4,b.mp4, '
            'patterns in quotes')
     keep_compilations()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be in any encoding
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
     try:
