@@ -5,6 +5,7 @@ A mistake of the user's, and what the system refuses (a full disk, no permission
 for each wrong field of a recipe, and exit status 2.
 """
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -109,6 +110,8 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       fail(f'unexpected argument {args[1]!r}; flags start with --, and several files go into one flag: --video a.mp4,b.mp4, '
            'patterns in quotes')
     keep_compilations()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be in any encoding
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint, and hundreds where one fails
       logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)

@@ -73,9 +73,10 @@ def becoming(path: os.PathLike | str) -> Iterator[pathlib.Path]:
 def open_atomic(path: os.PathLike | str, mode: str = 'wb') -> Iterator[IO[Any]]:
   """A file to write, in a folder that exists. It appears as `path` when the block ends, and not at all if the block raises.
 
-  mode: 'wb' for bytes, 'w' for text in UTF-8.
+  mode: 'wb' for bytes, 'w' for text in UTF-8; what UTF-8 cannot hold, as of a file's name in another encoding, is escaped.
   """
-  with becoming(path) as temporary, open(temporary, mode, encoding=None if 'b' in mode else 'utf-8') as file:
+  text = {} if 'b' in mode else {'encoding': 'utf-8', 'errors': 'backslashreplace'}
+  with becoming(path) as temporary, open(temporary, mode, **text) as file:
     yield file
 
 

@@ -29,7 +29,7 @@ BLOCK = 2**20  # samples
 MAX_TOLD = 5  # gaps in a warning
 SLIP_AFTER_DAMAGE_S = 0.002
 COUNTED = ('mp3', 'aac')  # formats whose files hold no time stamps
-PACKET_ERRORS = (av.FFmpegError, ValueError, MemoryError)  # of PyAV and FFmpeg at damaged places
+PACKET_ERRORS = (av.FFmpegError, ValueError, IndexError, MemoryError)  # of PyAV and FFmpeg at damaged places
 
 
 def check_file(path: str, wanted: str = 'video or sound file') -> None:
@@ -294,7 +294,12 @@ class Heard:
   def _placed(self, resampler: av.AudioResampler | None, frame: av.AudioFrame | None, mixes: bool
               ) -> Iterator[tuple[int, np.ndarray]]:
     """What a resampler makes of a frame, or of its rest; with its place."""
-    for out in resampler.resample(frame) if resampler else ():
+    try:
+      found = resampler.resample(frame) if resampler else []
+    except PACKET_ERRORS as error:
+      what = f' of {frame.layout.nb_channels} channels at {frame.sample_rate} Hz' if frame else ''
+      raise InputError(f'{self._path}: its sound{what} cannot be resampled; convert it to wav') from error
+    for out in found:
       samples = out.to_ndarray()
       if mixes:
         samples = samples.reshape(-1, out.layout.nb_channels).mean(axis=1, dtype=np.float32)

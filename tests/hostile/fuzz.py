@@ -1,9 +1,12 @@
-"""Byte flips of one small good file of each container, read as a user's file would be: python -m tests.hostile.fuzz SEED COUNT KIND …
+"""Byte flips of one small good file of each container, read as a user's file would be.
+
+    python -m tests.hostile.fuzz 'mp4 0' 'mp4 1' 'npz 0' …
 
 Any outcome is right but an exception that is no `InputError`, a hang, or a crash, which the caller sees as the end of the process.
 """
 
 import faulthandler
+import itertools
 import json
 import logging
 import pathlib
@@ -21,6 +24,7 @@ from tests.hostile import run
 from tests.hostile.makers import PICTURES, clip, faces, png, sound_file, wav, write
 
 HANG_S = 60
+SUBTITLES = '1\n00:00:00,000 --> 00:00:02,000\nHello <b>you</b>.\n\n2\n00:00:03,000 --> 00:00:04,500\nYes.\n'
 
 SEEDS = {
   'mp4': ('see', lambda at: clip(at / 'a.mp4', movflags='faststart')),
@@ -41,7 +45,7 @@ SEEDS = {
   'npz': ('tracks', lambda at: _tracks(at)),
   'npy': ('features', lambda at: _features(at)),
   'weights': ('weights', lambda at: _weights(at)),
-  'srt': ('text', lambda at: write(at / 'a.srt', '1\n00:00:00,000 --> 00:00:02,000\nHello <b>you</b>.\n\n2\n00:00:03,000 --> 00:00:04,500\nYes.\n')),
+  'srt': ('text', lambda at: write(at / 'a.srt', SUBTITLES)),
 }
 
 
@@ -65,7 +69,7 @@ def _weights(at):
   return str(at / 'a.npz')
 
 
-def flipped(content: bytes, rng: np.random.Generator) -> bytes:
+def flipped(content: bytes, rng: np.random.Generator, is_text: bool) -> bytes:
   """A file with 1 … 32 bytes changed, a part cut out, doubled or zeroed, or its end gone; headers are hit most."""
   changed = bytearray(content)
   reach = len(changed) if rng.random() < 0.5 else min(len(changed), 400)
@@ -82,21 +86,21 @@ def flipped(content: bytes, rng: np.random.Generator) -> bytes:
     changed[begin:end] = bytes(len(changed[begin:end]))
   elif kind == 3:
     del changed[begin:]
-  return bytes(changed)
+  return bytes(byte & 127 for byte in changed) if is_text else bytes(changed)
 
 
-def main(seed: int, count: int, kinds: list[str]) -> None:
+def main(names: list[str]) -> None:
   resource.setrlimit(resource.RLIMIT_AS, (run.MAX_BYTES, run.MAX_BYTES))
   logging.getLogger('absl').handlers, logging.getLogger('absl').propagate = [run.Kept()], False
-  for kind in kinds:
+  for kind, jobs in itertools.groupby(names, lambda name: name.rsplit(' ', 1)[0]):
     act, make = SEEDS[kind]
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(make(pathlib.Path(folder)))
       content = path.read_bytes()
-      for number in range(count):
-        name = f'{kind} {seed + number}'
+      for name in jobs:
+        seed = int(name.rsplit(' ', 1)[1])
         print(json.dumps({'begun': name}), flush=True)
-        write(path, flipped(content, np.random.default_rng([seed + number, *kind.encode()])))
+        write(path, flipped(content, np.random.default_rng([seed, *kind.encode()]), kind == 'srt'))
         media.warn_once.cache_clear()
         faulthandler.dump_traceback_later(HANG_S, exit=True)
         started = time.monotonic()
@@ -113,4 +117,4 @@ def main(seed: int, count: int, kinds: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or list(SEEDS))
+  main(sys.argv[1:])

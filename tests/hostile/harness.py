@@ -1,4 +1,4 @@
-"""Runs `tests.hostile.run` over kinds, past those that crash or hang, and counts what they came to."""
+"""Runs kinds of input in a process of their own, past those that crash or hang, and counts what they came to."""
 
 import collections
 import json
@@ -9,28 +9,19 @@ from typing import Any
 COLUMNS = ('tried', 'clear line', 'right result', 'traceback', 'silent')
 
 
-def results(names: list[str], module: str = 'tests.hostile.run', begin_s: float = 240.0) -> list[dict[str, Any]]:
-  """What each kind came to, in order: name, outcome, told, seconds, peak (bytes)."""
-  found, left = [], list(names)
-  while left:
-    done = subprocess.run(
-      [sys.executable, '-m', module, *left], capture_output=True, text=True, timeout=begin_s + 2 * len(left), check=False
-    )
+def results(names: list[str], module: str = 'tests.hostile.run') -> list[dict[str, Any]]:
+  """What a module prints of what is named to it: name, outcome, told, seconds, peak (bytes). What takes the process with it is a
+  traceback, and the rest is done by another process."""
+  found: list[dict[str, Any]] = []
+  while len(found) < len(names):
+    done = subprocess.run([sys.executable, '-m', module, *names[len(found):]], capture_output=True, text=True,
+                          timeout=600 + 2 * len(names), check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
-    whole = [row for row in rows if 'outcome' in row]
-    found += whole
-    left = left[len(whole) :]
-    if done.returncode and left:
-      assert rows and rows[-1].get('begun') == left[0], done.stderr
-      found.append(
-        {
-          'name': left.pop(0),
-          'outcome': 'traceback',
-          'told': f'died with status {done.returncode}: {done.stderr[-600:]}',
-          'seconds': 0.0,
-          'peak': 0,
-        }
-      )
+    found += [row for row in rows if 'outcome' in row]
+    if done.returncode:
+      assert rows and 'begun' in rows[-1], done.stderr
+      told = f'died with status {done.returncode}: {done.stderr[-600:]}'
+      found.append({'name': rows[-1]['begun'], 'outcome': 'traceback', 'told': told, 'seconds': 0.0, 'peak': 0})
   return found
 
 

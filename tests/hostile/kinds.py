@@ -63,6 +63,7 @@ for _rate in (3_000, 8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000, 768
   add(f'wav of {_rate} Hz', 'hear', lambda at, rate=_rate: write(at / 'a.wav', wav(tone(rate), rate)), ONE)
 for _channels in (2, 3, 6, 8, 11, 24, 64):
   add(f'wav of {_channels} channels', 'hear', lambda at, count=_channels: write(at / 'a.wav', wav(tone(channels=count))), ONE)
+add('wav of 255 channels', 'hear', lambda at: write(at / 'a.wav', wav(tone(channels=255))), 'of 255 channels at 16000 Hz cannot be')
 for _codec in ('pcm_u8', 'pcm_s24le', 'pcm_s32le', 'pcm_f32le', 'pcm_f64le', 'pcm_alaw', 'pcm_mulaw', 'adpcm_ms'):
   add(f'wav of {_codec}', 'hear', lambda at, codec=_codec: sound_file(at / 'a.wav', codec), ONE)
 for _name, _codec, _options in (
