@@ -59,25 +59,39 @@ def becoming(path: os.PathLike | str) -> Iterator[pathlib.Path]:
   """A name to write a file to, in a folder that exists. The file becomes `path` when the block ends, or is gone if it raises."""
   temporary = temporary_beside(path)
   try:
-    yield temporary
-    os.replace(temporary, path)
-  except BaseException as error:
-    if isinstance(error, OSError) and error.filename is None:
-      error.filename = str(path)
+    with errors_named(path):
+      yield temporary
+      os.replace(temporary, path)
+  except BaseException:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise
 
 
 @contextlib.contextmanager
+def errors_named(path: os.PathLike | str) -> Iterator[None]:
+  """What the system refuses inside is told with the path, where it names none."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None or error.errno is None:
+      raise
+    raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+@contextlib.contextmanager
 def open_atomic(path: os.PathLike | str, mode: str = 'wb') -> Iterator[IO[Any]]:
   """A file to write, in a folder that exists. It appears as `path` when the block ends, and not at all if the block raises.
+
+  It is on the disk before it has its name, so that a power cut leaves no record of what is lost.
 
   mode: 'wb' for bytes, 'w' for text in UTF-8; what UTF-8 cannot hold, as of a file's name in another encoding, is escaped.
   """
   text = {} if 'b' in mode else {'encoding': 'utf-8', 'errors': 'backslashreplace'}
   with becoming(path) as temporary, open(temporary, mode, **text) as file:
     yield file
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def create_array(path: os.PathLike | str, dtype: Any, shape: tuple[int, ...]) -> 'np.memmap':

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from speech2lip_jax.common.errors import InputError, one_line
-from speech2lip_jax.common.files import temporary_beside
+from speech2lip_jax.common.files import errors_named, temporary_beside
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a file's header is taken for damaged
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # that an mp4 can hold
@@ -415,13 +415,14 @@ class Mp4Writer:
 
   def write(self, rgb: np.ndarray) -> None:
     """Appends a frame [H, W, 3] uint8 and the sound that goes with it."""
-    self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
-    self._num_frames += 1
-    self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
+    with errors_named(self._path):
+      self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
+      self._num_frames += 1
+      self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
   def __exit__(self, kind, *_) -> None:
     try:
-      with self._container:
+      with errors_named(self._path), self._container:
         if kind is None:
           self._container.mux(self._video.encode())
           self._soundtrack.finish()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.files import temporary_beside
+from speech2lip_jax.common.files import errors_named, temporary_beside
 from speech2lip_jax.common.media import Soundtrack
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
@@ -160,13 +160,14 @@ class FilmWriter:
     tick = max(self._last_tick + 1, round(Fraction(time_s) / self._facts.time_base))
     picture.pts, picture.time_base, picture.pict_type = tick, self._facts.time_base, 0
     self._last_tick = tick
-    self._container.mux(self._video.encode(picture))
-    if self._soundtrack:
-      self._soundtrack.write_until(round(time_s * self._rate))
+    with errors_named(self._path):
+      self._container.mux(self._video.encode(picture))
+      if self._soundtrack:
+        self._soundtrack.write_until(round(time_s * self._rate))
 
   def __exit__(self, kind, *_) -> None:
     try:
-      with self._container:
+      with errors_named(self._path), self._container:
         if kind is None:
           self._container.mux(self._video.encode())
           if self._soundtrack:
