@@ -26,8 +26,8 @@ def open_atomic(path: os.PathLike | str, mode: str = 'wb') -> Iterator[IO[Any]]:
   """
   temporary = temporary_beside(path)
   try:
-    text = {} if 'b' in mode else {'encoding': 'utf-8', 'errors': 'backslashreplace'}
-    with open(temporary, mode, **text) as file:
+    encoding, errors = (None, None) if 'b' in mode else ('utf-8', 'backslashreplace')
+    with open(temporary, mode, encoding=encoding, errors=errors) as file:
       yield file
     os.replace(temporary, path)
   except BaseException:
