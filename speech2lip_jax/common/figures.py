@@ -6,6 +6,7 @@ import io
 import os
 from typing import TYPE_CHECKING
 
+from speech2lip_jax.common.errors import one_line
 from speech2lip_jax.common.files import open_atomic
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ def new_figure(width: int, height: int) -> 'Figure':
   """An empty figure of width × height pixels; its parts are laid out so that none covers another."""
   from matplotlib.figure import Figure
   return Figure((width / DPI, height / DPI), dpi=DPI, layout='constrained')
+
+
+def literal(name: str) -> str:
+  """A name of the user's as a text or label that shows it: dollars would be formulas, and labels that begin with _ are left out."""
+  return (' ' if name.startswith('_') else '') + one_line(name).replace('$', r'\$')
 
 
 def plain(axes: 'Axes', size: int = 8) -> None:

@@ -87,8 +87,8 @@ def open_atomic(path: os.PathLike | str, mode: str = 'wb') -> Iterator[IO[Any]]:
 
   mode: 'wb' for bytes, 'w' for text in UTF-8; what UTF-8 cannot hold, as of a file's name in another encoding, is escaped.
   """
-  text = {} if 'b' in mode else {'encoding': 'utf-8', 'errors': 'backslashreplace'}
-  with becoming(path) as temporary, open(temporary, mode, **text) as file:
+  encoding, errors = (None, None) if 'b' in mode else ('utf-8', 'backslashreplace')
+  with becoming(path) as temporary, open(temporary, mode, encoding=encoding, errors=errors) as file:
     yield file
     file.flush()
     os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from speech2lip_jax.common.errors import InputError, one_line
 from speech2lip_jax.common.files import errors_named, temporary_beside
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a file's header is taken for damaged
+MAX_CHANNELS = 64  # that FFmpeg resamples
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # that an mp4 can hold
 BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers
 MAX_S = 6 * 3600  # of a sound, which is held as it is heard (4 GB at 48 kHz stereo), and of a video; more is a header's lie
@@ -118,8 +119,8 @@ def sound_stream(container: 'av.container.InputContainer', path: str) -> 'av.Aud
     raise InputError(f'{path}: its sound is of a kind that FFmpeg does not know; convert it to wav')
   if not MIN_RATE <= (stream.rate or 0) <= MAX_RATE:
     raise InputError(f'{path}: its sound has {stream.rate or 0} samples a second; give 8000 ... 192000')
-  if not stream.channels:
-    raise InputError(f'{path}: its sound has no channels; convert it to wav')
+  if not 1 <= stream.channels <= MAX_CHANNELS:
+    raise InputError(f'{path}: its sound has {stream.channels} channels; give 1 ... {MAX_CHANNELS}')
   if stream.codec_context.name == 'flac':  # whose frames have checksums: a damaged one is lost, and is not noise
     stream.codec_context.options = {'err_detect': 'crccheck+explode'}
   declared_s = float((stream.duration or 0) * (stream.time_base or 0))

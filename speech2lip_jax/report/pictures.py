@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from speech2lip_jax.common.figures import new_figure
+from speech2lip_jax.common.figures import literal, new_figure
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.report.scoring import Pair
 
@@ -116,7 +116,7 @@ def with_words(picture: np.ndarray, words: list[tuple[int, int, str]]) -> np.nda
   height, width = np.array(picture.shape[:2]) + 1  # a figure's size in inches may round down to a pixel less
   figure = new_figure(width, height)
   for x, y, text in words:
-    figure.text(x / width, 1 - y / height, text, fontsize=LETTERS, color='#111827', va='top')
+    figure.text(x / width, 1 - y / height, literal(text), fontsize=LETTERS, color='#111827', va='top')
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.minimum(picture, np.asarray(canvas.buffer_rgba())[:picture.shape[0], :picture.shape[1], :3])

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from speech2lip_jax.common.figures import legend_above, new_figure, plain
+from speech2lip_jax.common.figures import legend_above, literal, new_figure, plain
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def line_plot(curves: list[Curve], x_label: str, title: str, log_y: bool = False
   """Curves over a common x of whole numbers; log_y: a logarithmic vertical axis, on which values of 0 or less are left out."""
   figure, axes = _small(x_label, title)
   for curve in curves:
-    axes.plot(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log_y else curve.y, color=curve.colour, label=curve.name,
+    axes.plot(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log_y else curve.y, color=curve.colour, label=literal(curve.name),
               linewidth=1.3)
   axes.locator_params('x', integer=True)
   if log_y:
@@ -59,7 +59,7 @@ def histogram(samples: dict[str, tuple[np.ndarray, str]], x_label: str) -> 'Figu
     shares = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
     if i == 0:
       axes.stairs(shares, edges, color=colour, alpha=0.18, fill=True)
-    axes.stairs(shares, edges, color=colour, label=name, linewidth=1.3)
+    axes.stairs(shares, edges, color=colour, label=literal(name), linewidth=1.3)
   legend_above(figure, axes)
   return figure
 
@@ -91,11 +91,12 @@ def opening_plot(curves: list[tuple[str, np.ndarray, str]], sound: np.ndarray | 
       if window[0] <= frame / fps < window[1]:
         for axes in (above, below):
           axes.axvline(frame / fps, color='#6b7280', linewidth=0.8, linestyle=(0, (3, 3)))
-        above.text(frame / fps, 1, f' {name}', fontsize=8, color='#6b7280', va='bottom', transform=above.get_xaxis_transform())
+        above.text(frame / fps, 1, f' {literal(name)}', fontsize=8, color='#6b7280', va='bottom',
+                   transform=above.get_xaxis_transform())
     if sound is not None:
       _waveform(above, sound, duration, window)
     for name, values, colour in curves:
-      below.plot(times, np.insert(values, starts, np.nan), color=colour, label=name, linewidth=1.3)
+      below.plot(times, np.insert(values, starts, np.nan), color=colour, label=literal(name), linewidth=1.3)
     above.set_xlim(window)
     below.set_xlim(window)
     below.set_ylim(0, peak)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from speech2lip_jax.common.figures import new_figure, plain, svg
+from speech2lip_jax.common.figures import literal, new_figure, plain, svg
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.workdir.summary import read_log
 
@@ -119,7 +119,7 @@ def plot(rows: Rows) -> 'Figure':
     axes.scatter(*zip(*means, strict=True), marker='|', s=200, linewidths=3, color='#b4503c')
     axes.scatter(*zip(*dots, strict=True), s=40, color='#3c64b4', alpha=0.6, linewidths=0)
     axes.set_title(COLUMNS[column][0], fontsize=9)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), [literal(name) for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.locator_params('x', nbins=4)
     plain(axes)
