@@ -2,7 +2,6 @@
 import importlib.resources
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,5 +99,5 @@ def load_tree(path: os.PathLike | str, remedy: str) -> dict[str, Any]:
   try:
     with np.load(path, allow_pickle=False) as file:
       return traverse_util.unflatten_dict({name: file[name] for name in file.files}, sep='/')
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-    raise InputError(f'{path}: cannot be read as weights ({error}); {remedy}') from error
+  except Exception as error:  # zipfile, zlib and NumPy raise of many kinds on damage
+    raise InputError(f'{path}: cannot be read as weights ({" ".join(str(error).split())[:200]}); {remedy}') from error

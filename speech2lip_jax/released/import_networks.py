@@ -1,7 +1,6 @@
 """LPIPS and SyncNet from their PyTorch files."""
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 from typing import Any
@@ -10,7 +9,7 @@ from speech2lip_jax.common import weights
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.models.lpips import save_lpips
 from speech2lip_jax.released import torch_file, torch_weights
-from speech2lip_jax.sync.syncnet_expert import EXPERT_FILE, WEIGHTS_FILE
+from speech2lip_jax.sync.syncnet_expert import WEIGHTS_FILE, write_facts
 
 
 def convert_lpips(src: list[str], out: str) -> None:
@@ -62,7 +61,7 @@ def convert_syncnet(src: str, out: str) -> None:
   description = {'kind': 'syncnet', 'source': os.path.basename(src), 'sha256': digest}
   with _writing(out):
     weights.save_tree(pathlib.Path(out, WEIGHTS_FILE), variables)
-    pathlib.Path(out, EXPERT_FILE).write_text(json.dumps(description, indent=2) + '\n')
+    write_facts(out, description)
 
 
 def _named(from_torch, state, src):
