@@ -1,8 +1,8 @@
 """`speech2lip VERB [flags]`: runs one verb's module, imported only when asked for.
 
-A verb's module defines its flags and a `main()`; it imports the work inside `main`, so that help and mistakes are answered at once.
-A mistake of the user's, and what the system refuses (a full disk, no permission), is one line on standard error, or one
-for each wrong field of a recipe, and exit status 2.
+A verb's module defines its flags and a `main()`, which takes the words that are no flags where WORDS names them; it imports the
+work inside `main`, so that help and mistakes are answered at once. A mistake of the user's, and what the system refuses (a full
+disk, no permission), is one line on standard error, or one for each wrong field of a recipe, and exit status 2.
 """
 import importlib
 import io
@@ -27,6 +27,7 @@ VERBS = {
     'evaluate': 'held-out frames, or two videos → metrics.json, table, report.html',
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
+    'verify': 'subject folder, workdir, expert → what is damaged, every byte read',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
     'doctor': 'whether this installation can do its work: devices, versions, codecs, models, optional parts',
 }
@@ -106,7 +107,8 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       fail(error)
 
   def main(args):
-    if len(args) > 1:
+    words = (args[1:],) if hasattr(module, 'WORDS') else ()
+    if len(args) > 1 and not words:
       fail(f'unexpected argument {args[1]!r}; flags start with --, and several files go into one flag: --video a.mp4,b.mp4, '
            'patterns in quotes')
     keep_compilations()
@@ -117,7 +119,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)
     try:
       recipes.check_flags({flag.name for flag in usage.key_flags(module)})
-      module.main()
+      module.main(*words)
     except InputError as error:
       fail(error)
     except OSError as error:

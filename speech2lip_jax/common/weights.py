@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from speech2lip_jax.common import npz
+from speech2lip_jax.common import checksums, npz
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
 
@@ -64,16 +64,20 @@ def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
 
 def save_with_description(folder: os.PathLike | str, weights_file: str, tree: Tree, json_file: str, description: dict[str, Any]
                           ) -> None:
-  """Writes a network into a folder: its weights as `save_tree` does, and what it is. The two replace those that are there
-  together: stopped in between, the folder has no description and is no network, never the old one with new weights."""
+  """Writes a network into a folder: its weights as `save_tree` does, and what it is, with the checksums of the weights and of itself.
+
+  The two replace those that are there together: stopped in between, the folder has no description and is no network, never the old
+  one with new weights.
+  """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   with open_atomic(folder / json_file, 'w') as text:
-    text.write(json.dumps(description, indent=1) + '\n')
-    text.flush()
     with open_atomic(folder / weights_file) as file:
       _write_tree(file, tree)
       file.flush()
+      record = checksums.sealed({'weights_blake2b': checksums.of_file(file.name)} | description)
+      text.write(json.dumps(record, indent=1) + '\n')
+      text.flush()
       (folder / json_file).unlink(missing_ok=True)
 
 

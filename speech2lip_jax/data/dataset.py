@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.io import wavfile
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
@@ -72,7 +71,7 @@ class Subject:
   @functools.cached_property
   def sound(self) -> np.ndarray:
     """[N, 640] int16, 16 kHz mono: the sound during each frame, a read-only memory map."""
-    _, samples = wavfile.read(self.folder / 'audio.wav', mmap=True)
+    samples = schema.load_sound(self.folder, self.meta)
     return samples[:self.meta.num_frames * schema.SAMPLES_PER_FRAME].reshape(-1, schema.SAMPLES_PER_FRAME)
 
   def origin(self) -> Origin:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from speech2lip_jax.common import npz
+from speech2lip_jax.common import checksums, npz
 from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import Subject
@@ -42,25 +42,27 @@ def kept_states(subject: Subject, name: str, digest: str, load: Callable[[], Any
   array_path = subject.folder / 'features' / f'{stem}-{key}.npy'
   record_path = array_path.with_suffix('.json')
   try:
-    record = json.loads(record_path.read_text())
+    record = checksums.unsealed(json.loads(record_path.read_text()))
     states = npz.open_npy(array_path)
     if all(record[name] == value for name, value in mark.items()) and list(states.shape) == record['shape'] and (
-        states.dtype == np.float16 and sum(record['steps_of_clips']) == len(states)):
+        states.dtype == np.float16 and sum(record['steps_of_clips']) == len(states)) and (
+            record.get('blake2b') in (None, checksums.of_array(states))):
       return states, record
-  except (OSError, ValueError, KeyError, TypeError):
-    pass  # not there, half written by an older kind of program, or of something else: made again
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    pass  # not there, damaged, half written by an older kind of program, or of something else: made again
   encoder, clips = load(), subject.meta.clips
   parts = [encode(encoder, subject.sound[clip.start:clip.stop].reshape(-1)).astype(np.float16)
            for clip in Bar(clips, total=len(clips), title='speech features', unit='clip')]
   states = np.concatenate(parts)
   record = mark | {'source': stem, 'library': encoder.library, 'rate': encoder.rate, 'first_step': encoder.first_step,
-                   'shape': list(states.shape), 'steps_of_clips': [len(part) for part in parts]}
+                   'shape': list(states.shape), 'steps_of_clips': [len(part) for part in parts],
+                   'blake2b': checksums.of_array(states)}
   # Several processes may do this at once: each writes its own file and puts the same content under the name.
   try:
     array_path.parent.mkdir(exist_ok=True)
     with open_atomic(array_path) as file:
       np.save(file, states)
-    write_text(record_path, json.dumps(record, indent=1) + '\n')
+    write_text(record_path, json.dumps(checksums.sealed(record), indent=1) + '\n')
   except OSError as error:
     print(f'{array_path}: cannot be kept ({error.strerror}); speech features are computed again each time', file=sys.stderr)
   return states, record

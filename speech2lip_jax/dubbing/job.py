@@ -6,7 +6,6 @@
 """
 import functools
 import hashlib
-import json
 import os
 import pathlib
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from speech2lip_jax.common import media, recipes
 from speech2lip_jax.common.errors import InputError
@@ -170,8 +170,12 @@ class _Person:
     place = hashlib.sha256(os.path.abspath(video).encode()).hexdigest()[:8]
     self._other = folder / 'videos' / f'{pathlib.Path(video).stem}-{place}'
 
+  def _config(self) -> ConfigDict:
+    from speech2lip_jax.workdir import checkpoint
+    return checkpoint.read_config(self.folder)
+
   def _trained_on(self) -> pathlib.Path:
-    return pathlib.Path(json.loads((self.folder / 'config.json').read_text())['data']['path']) if self.is_begun else self._own
+    return pathlib.Path(self._config().data.path) if self.is_begun else self._own
 
   def _is_own(self) -> bool:
     """Whether the video is one that the person was, or will be, trained on."""
@@ -195,8 +199,7 @@ class _Person:
   def _is_trained(self) -> bool:
     if not self.is_begun:
       return False
-    steps = json.loads((self.folder / 'config.json').read_text())['train']['num_steps']
-    return (self.folder / 'checkpoints' / str(steps)).is_dir()
+    return (self.folder / 'checkpoints' / str(self._config().train.num_steps)).is_dir()
 
   def _prepare(self, subject: pathlib.Path) -> None:
     from speech2lip_jax.preprocess import pipeline
@@ -204,9 +207,8 @@ class _Person:
 
   def _train(self) -> None:
     from speech2lip_jax.training.loop import train_and_evaluate
-    from speech2lip_jax.workdir import checkpoint
     if self.is_begun:
-      config = checkpoint.read_config(str(self.folder))
+      config = self._config()
     else:
       config = recipes.load('default').get_config().unlock()
       config.data.path = str(self._own)

@@ -156,6 +156,7 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     InputError: no workdir, no checkpoint in it yet, or its subject folder is gone or changed.
   """
   config = checkpoint.read_config(workdir)
+  checkpoint.check_subject(workdir, config.data.path)
   run = open_run(config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
     step = checkpoints.best_step()

@@ -1,7 +1,6 @@
 """A trained sync expert on disk and at work: a folder with expert.json and weights.npz, for the loss and for metrics."""
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from speech2lip_jax.data.dataset import Subject, runs_of, subject_mel_windows
 from speech2lip_jax.data.input_pipeline import SyncSampler
 from speech2lip_jax.sync import lattice
 from speech2lip_jax.sync import network as sync_network
-from speech2lip_jax.sync.syncnet_expert import EXPERT_FILE, WEIGHTS_FILE, SyncNetExpert, load_syncnet
+from speech2lip_jax.sync.syncnet_expert import EXPERT_FILE, WEIGHTS_FILE, SyncNetExpert, load_syncnet, read_facts
 
 HALF_WINDOW = schema.SYNC_FRAMES // 2
 
@@ -127,8 +126,8 @@ def open_expert(folder: os.PathLike | str, subject: Subject) -> Expert | SyncNet
   path = pathlib.Path(folder, 'expert.json')
   if not path.is_file():
     raise InputError(f'{folder}: no sync expert (no expert.json); {remedy}')
+  facts = read_facts(folder, remedy)
   try:
-    facts = json.loads(path.read_text())
     if facts['kind'] == 'syncnet':
       return SyncNetExpert(load_syncnet(folder))
     lip_size = tuple(facts['lip_size'])
@@ -139,7 +138,28 @@ def open_expert(folder: os.PathLike | str, subject: Subject) -> Expert | SyncNet
   if lip_size != (box.height, box.width):
     raise InputError(f'{folder}: made for a lip box of {lip_size[0]} × {lip_size[1]}, {subject.folder} has '
                      f'{box.height} × {box.width}; {remedy}')
-  return Expert(lip_size=lip_size, **sizes, **load_tree(pathlib.Path(folder, 'weights.npz'), remedy))
+  try:
+    expert = Expert(lip_size=lip_size, **sizes, **load_tree(pathlib.Path(folder, WEIGHTS_FILE), remedy))
+    lattice_size = lattice.lattice_size(lip_size, expert.stride)
+    shapes = jax.eval_shape(expert.model.init, jax.random.key(0), jnp.zeros((1, schema.SYNC_FRAMES, *lattice_size)),
+                            jnp.zeros((1, schema.SYNC_MEL_STEPS, schema.NUM_MEL_BANDS)))['params']
+    sizes_of = lambda tree: jax.tree.map(np.shape, tree, is_leaf=lambda leaf: hasattr(leaf, 'shape'))
+    if sizes_of(expert.params) != sizes_of(shapes) or np.shape(expert.mean_grey) != lip_size:
+      raise ValueError('its weights have other shapes than expert.json says')
+  except (TypeError, ValueError, ArithmeticError) as error:
+    raise InputError(f'{folder}: damaged ({" ".join(str(error).split())}); {remedy}') from error
+  return expert
+
+
+def damage(folder: os.PathLike | str) -> list[str]:
+  """Lines on what is wrong with an expert's files, every byte read."""
+  remedy = 'run the speech2lip expert or convert command that made it again'
+  try:
+    read_facts(folder, remedy)
+    load_tree(pathlib.Path(folder, WEIGHTS_FILE), remedy)
+  except InputError as error:
+    return [str(error)]
+  return []
 
 
 def listed_folders(value: str) -> list[str]:

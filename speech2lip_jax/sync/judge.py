@@ -4,7 +4,6 @@ Two kinds (`sync_expert`): an expert of the subject's own lips, which reads the 
 which looks at the lower half of the face. Scores are SyncNet's, by `metrics.sync`. The jaw around the lips is the true frame's
 and gives the speech away, so that SyncNet flatters every mouth: it is here for comparison with others' numbers.
 """
-import json
 import os
 import pathlib
 from collections.abc import Iterable
@@ -150,7 +149,7 @@ def judge_of_subject(folder: os.PathLike | str, subject: Subject, frame_ids: np.
 def describe(folder: os.PathLike | str) -> dict[str, Any]:
   """Name and kind of an expert; of one of our own also the subject, the part of its clips and the seed that it was trained with."""
   folder = pathlib.Path(folder)
-  facts = json.loads((folder / 'expert.json').read_text())
+  facts = syncnet_expert.read_facts(folder, 'make the expert again')
   record = {'name': folder.resolve().name, 'kind': facts['kind']}
   if facts['kind'] == 'own':
     recipe = facts.get('config', {})

@@ -1,6 +1,5 @@
 """SyncNet as expert (`speech2lip convert --kind syncnet`): it looks at the lower half of the face."""
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from speech2lip_jax.common import checksums
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.weights import Tree, load_for, shapes_of
 from speech2lip_jax.data import schema
@@ -16,6 +16,21 @@ from speech2lip_jax.data.mel import mel_crop
 from speech2lip_jax.models.syncnet import SyncNet, lower_half_window
 
 WEIGHTS_FILE, EXPERT_FILE = 'weights.npz', 'expert.json'
+
+
+def read_facts(folder: os.PathLike | str, remedy: str) -> dict[str, Any]:
+  """What expert.json says, its kind above all, after a look at the checksum of the weights.
+
+  Raises:
+    InputError: one of the two is damaged; `remedy` ends the message.
+  """
+  path, weights = pathlib.Path(folder, EXPERT_FILE), pathlib.Path(folder, WEIGHTS_FILE)
+  facts = checksums.read_record(path, remedy)
+  if not isinstance(facts.get('kind'), str):
+    raise InputError(f'{path}: damaged (it does not say its kind); {remedy}')
+  if 'weights_blake2b' in facts and weights.is_file() and checksums.of_file(weights) != facts['weights_blake2b']:
+    raise InputError(f'{weights}: damaged, its checksum is not the one in {EXPERT_FILE}; {remedy}')
+  return facts
 
 
 def load_syncnet(folder: os.PathLike | str) -> Tree:
@@ -31,10 +46,7 @@ def load_syncnet(folder: os.PathLike | str) -> Tree:
   description = pathlib.Path(folder, EXPERT_FILE)
   if not description.is_file():
     raise InputError(f'{description}: no such file; {remedy}')
-  try:
-    kind = json.loads(description.read_text())['kind']
-  except (ValueError, KeyError, TypeError) as error:
-    raise InputError(f"{description}: cannot be read as an expert's description; {remedy}") from error
+  kind = read_facts(folder, remedy)['kind']
   if kind != 'syncnet':
     raise InputError(f"{description}: kind is {kind!r}, expected 'syncnet'; {remedy}")
   return load_for(SyncNet(), pathlib.Path(folder, WEIGHTS_FILE), remedy, *shapes_of((1, 48, 96, 15), (1, 16, 80)))

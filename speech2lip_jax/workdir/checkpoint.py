@@ -3,6 +3,9 @@
 The best has the highest validation PSNR of the latest phase: a checkpoint competes only with those that have trained the same
 parts, since one from before Blend-Net, the perceptual distance or the sync loss began would render without what they learn.
 Where the perceptual distance trains, PSNR falls by design, and the newest is the best.
+
+Orbax tells of some damage only: of 72 flipped bits in the files of its arrays 12 gave other weights without a word. So the
+checksums of all arrays and the metrics are written with the checkpoint, into its metadata, and compared when it is read.
 """
 import contextlib
 import json
@@ -21,9 +24,11 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
-from speech2lip_jax.common import recipes
+from speech2lip_jax.common import checksums, recipes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import check_room, write_text
+from speech2lip_jax.configs import schema as config_schema
+from speech2lip_jax.data import schema
 from speech2lip_jax.workdir.state import TrainState
 
 SCORE, PHASE, NEWNESS = 'psnr_lip_val', 'phase', 'newness'
@@ -41,6 +46,10 @@ MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'compose.jaw'
               'train.batch_size', 'train.lip_pixels', 'train.learning_rate', 'train.schedule', 'train.warmup_steps',
               'train.blend_start_step', 'train.log_every', 'train.eval_every', 'train.keep_checkpoints', 'sync.start_step',
               'sync.num_windows', 'perceptual.start_step', 'perceptual.num_frames')
+
+PLACES = ('data.path', 'audio.features', 'loss.lpips')  # fields that may name a file or folder
+SUBJECT = 'subject_identity'  # in config.json, beside the fields: `schema.identity` of the subject
+_CONFIG_REMEDY = 'copy it back, or delete the workdir and train again'
 
 
 def _rank(metrics: dict[str, float]) -> float:
@@ -65,15 +74,28 @@ class Checkpoints:
   """Saves and restores a `TrainState` (not replicated). Use as a context manager: leaving it waits for writes."""
 
   def __init__(self, workdir: os.PathLike | str, keep: int = 1, writes: bool = False):
-    """keep: how many of the newest stay. writes: whether states will be saved, by this process and those that train with it
-    alone: what a killed one was writing is removed."""
+    """Opens WORKDIR/checkpoints, or makes it.
+
+    keep: how many of the newest stay. writes: whether states will be saved, by this process and those that train with it
+    alone: what a killed one was writing is removed.
+
+    Raises:
+      InputError: what one of them says of itself is damaged.
+    """
     policy = checkpoint_managers.AnyPreservationPolicy([
         checkpoint_managers.LatestN(keep),
         checkpoint_managers.BestN(get_metric_fn=_rank, n=1, reverse=False)])
     options = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode='max', preservation_policy=policy,
                                            enable_async_checkpointing=True, cleanup_tmp_directories=writes)
     self._folder, self._writes = pathlib.Path(workdir, 'checkpoints').resolve(), writes
-    self._manager = ocp.CheckpointManager(self._folder, options=options)
+    for step in steps_in(self._folder):
+      read_records(self._folder / str(step))
+    try:
+      self._manager = ocp.CheckpointManager(self._folder, options=options)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+      odd = [step for step in steps_in(self._folder) if _metadata_of(self._folder / str(step)).keys() - _METADATA.keys()]
+      told = self._folder / str(odd[0]) if odd else self._folder
+      raise InputError(f'{told}: damaged ({" ".join(str(error).split())}); {_REMEDY}') from error
 
   def __enter__(self) -> 'Checkpoints':
     self._hooks = sys.unraisablehook, threading.excepthook
@@ -115,8 +137,9 @@ class Checkpoints:
     step, metrics = int(host_state.step), {SCORE: score, PHASE: phase}
     if not by_score:
       metrics[NEWNESS] = _PER_STEP * step
+    record = checksums.sealed({'arrays': _digests(host_state._asdict()), 'metrics': metrics})
     with _told_by_the_system(self._folder):
-      self._manager.save(step, args=ocp.args.StandardSave(host_state._asdict()), metrics=metrics)
+      self._manager.save(step, args=ocp.args.StandardSave(host_state._asdict()), metrics=metrics, custom_metadata=record)
 
   def wait(self) -> None:
     """Returns when all that was saved is on the disk."""
@@ -135,7 +158,7 @@ class Checkpoints:
     """The state saved at `step`; `like` gives its structure and shapes.
 
     Raises:
-      InputError: the checkpoint does not fit the model, or is damaged.
+      InputError: the checkpoint is damaged or does not fit the model.
     """
     template = jax.tree.map(np.asarray, like)._asdict()
     return TrainState(**self._restore(step, ocp.args.StandardRestore(template)))
@@ -144,7 +167,7 @@ class Checkpoints:
     """Those entries of the state saved at `step` that `like` has (shapes or arrays), as NumPy; the rest is not read.
 
     Raises:
-      InputError: the checkpoint does not fit the model, or is damaged.
+      InputError: the checkpoint is damaged or does not fit the model.
     """
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
@@ -152,16 +175,27 @@ class Checkpoints:
 
   def _restore(self, step: int, restore_args):
     try:
-      restored = self._manager.restore(step, args=restore_args)
-    except (ValueError, KeyError, FileNotFoundError) as error:
-      reason = str(error).splitlines()[0]
-      raise InputError(f'{self._manager.directory}/{step}: does not fit this config and subject ({reason}); '
-                       'use another --workdir') from error
-    for name, leaf in leaves_by_name(restored).items():
+      state = self._manager.restore(step, args=restore_args)
+    except Exception as error:  # Orbax and TensorStore raise of every kind
+      if told := self.damage(step):
+        raise InputError(told) from error
+      reason = (str(error).splitlines() or [type(error).__name__])[0]
+      raise InputError(f'{self._folder}/{step}: does not fit this config and subject ({reason}); use another --workdir') from error
+    if told := _damage_of(self._folder / str(step), state):
+      raise InputError(told)
+    for name, leaf in leaves_by_name(state).items():
       if not np.isfinite(leaf).all():
-        raise InputError(f'{self._manager.directory}/{step}: {name} holds numbers that are not finite; delete that folder, and '
-                         'training goes on from the checkpoint before it')
-    return restored
+        raise InputError(f'{self._folder}/{step}: {name} holds numbers that are not finite; {_REMEDY}')
+    return state
+
+  def damage(self, step: int) -> str | None:
+    """A line on what is wrong with the checkpoint of `step`, all of it read; None where it is whole, as far as is recorded."""
+    folder = self._folder / str(step)
+    try:
+      state = self._manager.restore(step, args=ocp.args.StandardRestore())
+    except Exception as error:  # Orbax and TensorStore raise of every kind
+      return f'{folder}: damaged ({(str(error).splitlines() or [type(error).__name__])[0][:200]}); {_REMEDY}'
+    return _damage_of(folder, state, are_all=True)
 
 
 def leaves_by_name(tree: Any) -> dict[str, Any]:
@@ -169,11 +203,72 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
+# What Orbax writes about a checkpoint.
+_METADATA: dict[str, Any] = {'item_handlers': (dict, str), 'metrics': dict, 'performance_metrics': dict,
+                             'init_timestamp_nsecs': int, 'commit_timestamp_nsecs': int, 'custom_metadata': dict}
+_REMEDY = ('delete this folder, then the same train command goes on from the checkpoint before it, and render and evaluate take '
+           'the best of the others')
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+  """The steps of the complete checkpoints in a folder of them."""
+  return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def _metadata_of(folder: pathlib.Path) -> dict[str, Any]:
+  return json.loads((folder / '_CHECKPOINT_METADATA').read_text())
+
+
+def read_records(folder: pathlib.Path) -> dict[str, Any]:
+  """What a checkpoint's folder says of itself: 'arrays', their checksums by name, and 'metrics'; {} where it has no checksums.
+
+  Raises:
+    InputError: it cannot be read, or the metrics are not those that were saved.
+  """
+  try:
+    metadata = _metadata_of(folder)
+    for name, kind in _METADATA.items():
+      value = metadata.get(name)
+      if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or kind is int and not 0 < value < 2**63):
+        raise ValueError(f'its {name} is {value!r:.30}')
+    record = checksums.unsealed(metadata.get('custom_metadata') or {})
+    metrics = json.loads((folder / 'metrics' / 'metrics').read_text())
+    if record and metrics != record['metrics']:
+      raise ValueError('its metrics are not those that were saved')
+    metrics[SCORE], metrics[PHASE]
+    if not isinstance(record.get('arrays', {}), dict):
+      raise ValueError('its checksums are of another form')
+    return record
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    raise InputError(f'{folder}: damaged ({" ".join(str(error).split())}); {_REMEDY}') from error
+
+
+def _digests(tree: Any) -> dict[str, str]:
+  """The checksum of every array of a tree, by its place."""
+  return {name: checksums.of_array(np.asarray(leaf)) for name, leaf in leaves_by_name(tree).items()}
+
+
+def _damage_of(folder: pathlib.Path, state: Any, are_all: bool = False) -> str | None:
+  """A line on arrays that are not those saved in `folder`. are_all: `state` should be all of them."""
+  try:
+    recorded = read_records(folder).get('arrays')
+  except InputError as error:
+    return str(error)
+  if recorded is None:
+    return None
+  found = _digests(state)
+  wrong = [name for name, digest in found.items() if recorded.get(name) != digest]
+  if are_all:
+    wrong += sorted(recorded.keys() - found)
+  return f'{folder}: damaged ({len(wrong)} of {len(found)} arrays, {wrong[0]} first); {_REMEDY}' if wrong else None
+
+
 def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = True, may_change: Collection[str] = MAY_CHANGE
                   ) -> list[str]:
-  """Writes the resolved config to WORKDIR/config.json, the subject's path made absolute.
+  """Writes the resolved config to WORKDIR/config.json: paths made absolute, those inside the workdir relative to it, a checksum.
 
-  A workdir without checkpoints takes any config. One with checkpoints keeps its own but for the fields of `may_change`.
+  A workdir without checkpoints takes any config. One with checkpoints keeps its own but for the fields of `may_change`, and its
+  subject, which may lie at another place.
 
   Args:
     workdir: the folder, made where it is not there.
@@ -185,24 +280,69 @@ def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = 
     A line for each field that has changed.
 
   Raises:
-    InputError: the workdir was made with another config; the message names the first field that differs.
+    InputError: the workdir was made with another config or subject; the message names each field that differs.
   """
-  path, changes = pathlib.Path(workdir, 'config.json'), []
+  path, changes, refused = pathlib.Path(workdir, 'config.json'), [], []
   values = json.loads(config.to_json_best_effort())
-  values['data']['path'] = os.path.abspath(values['data']['path'])
+  here = {name: _placed(name, value, pathlib.Path.cwd()) for name, value in config_schema.fields(ConfigDict(values))}
+  subject = _identity(here['data.path'])
   if path.is_file() and has_checkpoints(workdir):
-    there, here = dict(_flat(read_config(workdir))), dict(_flat(ConfigDict(values)))
+    there = dict(config_schema.fields(read_config(workdir)))
     for name in sorted(there.keys() | here.keys()):
-      if there.get(name) == here.get(name):
+      if there.get(name) == here.get(name) or _is_same_place(name, there.get(name), here.get(name)):
         continue
       if name not in may_change:
-        raise InputError(f'{path}: this workdir was made with config.{name}={there.get(name)!r}, now {here.get(name)!r}; '
-                         'give the same config to resume, or another --workdir')
+        refused.append(f'{path}: this workdir was made with config.{name}={there.get(name)!r}, now {here.get(name)!r}; '
+                       'give the same config to resume, or another --workdir')
       changes.append(f'{workdir}: goes on with config.{name}={here.get(name)!r}, before {there.get(name)!r}')
+    check_subject(workdir, here['data.path'])
+  if refused:
+    raise InputError('\n'.join(refused))
   if write:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(values, indent=1, sort_keys=True) + '\n')
+    home = path.parent.resolve()
+    for name, value in here.items():
+      section, _, field = name.rpartition('.')
+      (values[section] if section else values)[field] = _kept(value, home) if name in PLACES else value
+    write_text(path, json.dumps(checksums.sealed(values | {SUBJECT: subject}), indent=1, sort_keys=True) + '\n')
   return changes
+
+
+def _placed(name: str, value: Any, base: pathlib.Path) -> Any:
+  """A field's value; of one that names a place, the absolute path where that is seen from `base`."""
+  if name not in PLACES or not value:
+    return value
+  path = os.path.abspath(base / value)
+  return path if name == 'data.path' or os.path.exists(path) else value
+
+
+def _kept(value: str, home: pathlib.Path) -> str:
+  """A place as config.json has it: relative to the workdir `home` where it lies inside, so that both move together."""
+  real = pathlib.Path(os.path.realpath(value)) if value else home
+  return str(real.relative_to(home)) if value and os.path.isabs(value) and real != home and real.is_relative_to(home) else value
+
+
+def _is_same_place(name: str, there: Any, here: Any) -> bool:
+  return name in PLACES and bool(there and here) and os.path.realpath(there) == os.path.realpath(here)
+
+
+def _identity(subject: str) -> str | None:
+  return schema.identity(schema.read_meta(subject)) if subject and pathlib.Path(subject, 'meta.json').is_file() else None
+
+
+def check_subject(workdir: os.PathLike | str, subject: str) -> None:
+  """Looks whether a subject folder is the one that a workdir was trained on, where both say.
+
+  Raises:
+    InputError: it is not there, or another.
+  """
+  if not pathlib.Path(subject, 'meta.json').is_file():
+    raise InputError(f'{subject}: the subject of {workdir} is not there; if it has been moved, move it back or make a link at this '
+                     'place (ln -s); else make it again by the same speech2lip preprocess command')
+  trained, found = _read(workdir)[1], _identity(subject)
+  if trained and found and trained != found:
+    raise InputError(f'{subject}: is not the subject that {workdir} was trained on, or has been made anew with another result; '
+                     'give that one, or train in another --workdir')
 
 
 def has_checkpoints(workdir: os.PathLike | str) -> bool:
@@ -212,28 +352,50 @@ def has_checkpoints(workdir: os.PathLike | str) -> bool:
 
 
 def read_config(workdir: os.PathLike | str) -> ConfigDict:
-  """The config that a workdir was made with; fields that were added since then are as they were before (`BEFORE`).
+  """The config that a workdir was made with, paths absolute; fields that were added since then are as they were before (`BEFORE`).
 
   Raises:
-    InputError: the folder is no workdir.
+    InputError: the folder is no workdir, or its config.json is damaged or of values that this program does not know.
   """
+  return _read(workdir)[0]
+
+
+def _read(workdir: os.PathLike | str) -> tuple[ConfigDict, str | None]:
+  """`read_config`, and the identity of the subject."""
   path = pathlib.Path(workdir, 'config.json')
   if not path.is_file():
     raise InputError(f'{workdir}: not a training workdir (no config.json); make one with: speech2lip train --workdir {workdir}')
-  config = ConfigDict(json.loads(path.read_text()))
-  for name, value in _flat(recipes.load('default').get_config()):
+  values = checksums.read_record(path, _CONFIG_REMEDY)
+  subject = values.pop(SUBJECT, None)
+  config = ConfigDict(values)
+  for name, value in config_schema.fields(recipes.load('default').get_config()):
     section, _, field = name.rpartition('.')
     if section and section not in config:
       config[section] = ConfigDict()
     place = config[section] if section else config
-    if field not in place:
+    if isinstance(place, ConfigDict) and field not in place:
       place[field] = BEFORE.get(name, value)
-  return config.lock()
+  config_schema.check(config, where=f'{path}: ', known=config_schema.RETIRED)
+  for name in PLACES:
+    section, _, field = name.rpartition('.')
+    config[section][field] = _placed(name, config[section][field], path.parent.absolute())
+  return config.lock(), subject
 
 
-def _flat(config: ConfigDict, prefix: str = ''):
-  for name, value in config.items():
-    if isinstance(value, ConfigDict):
-      yield from _flat(value, f'{prefix}{name}.')
-    else:
-      yield f'{prefix}{name}', value
+def damage(workdir: os.PathLike | str) -> Iterator[str]:
+  """Lines on what is wrong with a workdir's config and checkpoints, every array read."""
+  try:
+    config = read_config(workdir)
+    check_subject(workdir, config.data.path)
+  except InputError as error:
+    yield from str(error).splitlines()
+  folder, whole = pathlib.Path(workdir, 'checkpoints'), True
+  for step in steps_in(folder):
+    try:
+      read_records(folder / str(step))
+    except InputError as error:
+      whole = False
+      yield str(error)
+  if whole and steps_in(folder):
+    with Checkpoints(workdir) as checkpoints:
+      yield from filter(None, map(checkpoints.damage, steps_in(folder)))
