@@ -64,7 +64,7 @@ def save_tree(path: os.PathLike | str, tree: dict[str, Any]) -> None:
 
 def save_with_description(folder: os.PathLike | str, weights_file: str, tree: Tree, json_file: str, description: dict[str, Any]
                           ) -> None:
-  """Writes a network into a folder: its weights as `save_tree` does, and what it is, with the checksums of the weights and of itself.
+  """Writes a network into a folder: its weights as `save_tree` does, and what it is, with checksums of the weights and of itself.
 
   The two replace those that are there together: stopped in between, the folder has no description and is no network, never the old
   one with new weights.
