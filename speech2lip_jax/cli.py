@@ -22,11 +22,13 @@ VERBS = {
     'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
     'dub': 'a person\'s own video + any sound → the video, at its own size and rate, saying it',
+    'inspect': 'what a picture says of itself: signed manifest, tags, invisible mark',
     'evaluate': 'held-out frames, or two videos → metrics.json, table, report.html',
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
 }
+FILES = {'inspect': 'inspect_file'}  # modules of another name than their verb: a file inspect.py would hide Python's own
 HELP = ('-h', '-help', '--help')
 
 
@@ -102,14 +104,15 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       fail(error)
 
   def main(args):
-    if len(args) > 1:
+    takes_files = getattr(module, 'TAKES_FILES', False)
+    if len(args) > 1 and not takes_files:
       fail(f'unexpected argument {args[1]!r}; flags start with --, and several files go into one flag: --video a.mp4,b.mp4, '
            'patterns in quotes')
     keep_compilations()
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
     try:
-      module.main()
+      module.main(args[1:]) if takes_files else module.main()
     except InputError as error:
       fail(error)
     except KeyboardInterrupt:
@@ -124,7 +127,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
 
 def load_verb(verb: str) -> types.ModuleType:
   """The verb's module; its flags are then defined."""
-  return importlib.import_module(f'speech2lip_jax.{verb}')
+  return importlib.import_module(f'speech2lip_jax.{FILES.get(verb, verb)}')
 
 
 def overview() -> str:

@@ -49,7 +49,8 @@ def options(module: types.ModuleType) -> list[Option]:
 
 def help_text(verb: str, module: types.ModuleType) -> str:
   """The verb's usage line, its module's docstring, its flags with their defaults, and how config fields are set."""
-  parts = [f'usage: speech2lip {verb} [flags]\n', (module.__doc__ or '').strip(), '\nflags:']
+  file = 'FILE ' if getattr(module, 'TAKES_FILES', False) else ''
+  parts = [f'usage: speech2lip {verb} {file}[flags]\n', (module.__doc__ or '').strip(), '\nflags:']
   wrap = textwrap.TextWrapper(WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)
   for option in options(module):
     parts += [f'  {option.written}', *wrap.wrap(f'{option.meaning} (default: {option.default})')]
