@@ -24,6 +24,7 @@ VERBS = {
     'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
     'dub': 'a person\'s own video + any sound → the video, at its own size and rate, saying it',
+    'inspect': 'what a picture says of itself: signed manifest, tags, invisible mark',
     'evaluate': 'held-out frames, or two videos → metrics.json, table, report.html',
     'sweep': 'a config\'s trials, trained some at a time and compared: table, plot, the best config',
     'convert': 'LPIPS, Wav2Lip\'s sync expert, the authors\' checkpoints and data (PyTorch files) → ours',
@@ -31,6 +32,7 @@ VERBS = {
     'demo': 'a synthetic subject the whole way: video, training, rendering, evaluation; no download, minutes',
     'doctor': 'whether this installation can do its work: devices, versions, codecs, models, optional parts',
 }
+FILES = {'inspect': 'inspect_file'}  # modules of another name than their verb: a file inspect.py would hide Python's own
 HELP = ('-h', '-help', '--help')
 
 
@@ -138,7 +140,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
 
 def load_verb(verb: str) -> types.ModuleType:
   """The verb's module; its flags are then defined."""
-  return importlib.import_module(f'speech2lip_jax.{verb}')
+  return importlib.import_module(f'speech2lip_jax.{FILES.get(verb, verb)}')
 
 
 def overview() -> str:

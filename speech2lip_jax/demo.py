@@ -26,8 +26,14 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import recipes, usage
 from speech2lip_jax.common.errors import InputError
+<<<<<<< HEAD
 from speech2lip_jax.common.files import open_atomic, write_text
 from speech2lip_jax.common.flags import LANDMARKER, SIZE, WORKDIR
+=======
+from speech2lip_jax.common.files import open_atomic
+from speech2lip_jax.common.flags import CERTIFICATE, KEY, LABEL, LANDMARKER, PROVENANCE, SIZE, WORKDIR
+from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure, Origin
+>>>>>>> mark
 
 if TYPE_CHECKING:
   from speech2lip_jax.rendering.trained import Trained
@@ -42,6 +48,10 @@ _SEED = flags.DEFINE_integer('seed', 0, 'What the subject says and how it moves.
 flags.declare_key_flag('workdir')
 flags.declare_key_flag('size')
 flags.declare_key_flag('landmarker')
+flags.declare_key_flag('provenance')
+flags.declare_key_flag('label')
+flags.declare_key_flag('certificate')
+flags.declare_key_flag('key')
 
 
 class DemoFiles(NamedTuple):
@@ -58,7 +68,7 @@ class DemoFiles(NamedTuple):
 
 
 def run(workdir: os.PathLike | str, size: int = DEFAULT_SIZE, seconds: float = SECONDS, steps: int | None = None, seed: int = 0,
-        landmarker: str | None = None) -> DemoFiles:
+        landmarker: str | None = None, disclosure: Disclosure = DISCLOSED) -> DemoFiles:
   """Runs the demo, or what is left of it.
 
   Args:
@@ -69,11 +79,13 @@ def run(workdir: os.PathLike | str, size: int = DEFAULT_SIZE, seconds: float = S
     seed: of the subject.
     landmarker: MediaPipe's face_landmarker.task. None looks where `preprocess` does but never downloads: without the
       model the landmarks come with the video.
+    disclosure: what the videos say of themselves.
 
   Raises:
     InputError: the workdir is a file, holds other things or a demo with other values, or a value is out of range.
   """
   work = pathlib.Path(workdir).absolute()
+  disclosure.signer()  # a bad certificate is told first
   _claim(work, {'size': size, 'seconds': seconds, 'steps': steps, 'seed': seed})
   started = time.monotonic()
   clip, subject, run_dir = work / 'talk.mp4', work / 'subject', work / 'run'
@@ -99,11 +111,12 @@ def run(workdir: os.PathLike | str, size: int = DEFAULT_SIZE, seconds: float = S
       loaded.append(load_trained(str(run_dir)))
     return loaded[0]
 
-  step(f'render the held-out frames → {held_out.name}', [held_out], lambda: _render_held_out(trained(), held_out))
-  step(f'render a foreign sound → {foreign.name}', [foreign], lambda: _render_foreign(trained(), foreign))
+  origin = lambda: disclosure.origin(run_dir, trained().digest)
+  step(f'render the held-out frames → {held_out.name}', [held_out], lambda: _render_held_out(trained(), held_out, origin()))
+  step(f'render a foreign sound → {foreign.name}', [foreign], lambda: _render_foreign(trained(), foreign, origin()))
   metrics_json, report = work / 'eval' / 'metrics.json', work / 'eval' / 'report.html'
   step('evaluate', [metrics_json, report], lambda: _evaluate(trained(), work / 'eval', run_dir, landmarker))
-  step(f'contact sheet → {sheet.name}', [sheet], lambda: _write_sheet(trained(), held_out, foreign, sheet))
+  step(f'contact sheet → {sheet.name}', [sheet], lambda: _write_sheet(trained(), held_out, foreign, sheet, origin()))
   return DemoFiles(clip, subject / 'contact_sheet.png', held_out, foreign, sheet, metrics_json.with_name('table.md'), report,
                    metrics_json, json.loads(metrics_json.read_text()))
 
@@ -171,21 +184,26 @@ def _train(config, run_dir: pathlib.Path) -> None:
   train_and_evaluate(config, str(run_dir))
 
 
-def _render_held_out(trained, out: pathlib.Path) -> None:
+def _render_held_out(trained, out: pathlib.Path, origin: Origin | None) -> None:
   from speech2lip_jax.rendering import film
-  film.render_test(trained, str(out))
+  film.render_test(trained, str(out), origin=origin)
 
 
-def _render_foreign(trained, out: pathlib.Path) -> None:
+def _render_foreign(trained, out: pathlib.Path, origin: Origin | None) -> None:
   from scipy.io import wavfile
 
   from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
   from speech2lip_jax.rendering import film
   from speech2lip_jax.synthetic import speech
+<<<<<<< HEAD
   with open_atomic(out.with_suffix('.wav')) as file:
     wavfile.write(file, schema.SAMPLE_RATE, speech.foreign_sound())
   film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out))
+=======
+  wavfile.write(out.with_suffix('.wav'), schema.SAMPLE_RATE, speech.foreign_sound())
+  film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out), origin=origin)
+>>>>>>> mark
 
 
 def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str | None) -> None:
@@ -194,7 +212,7 @@ def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str
   evaluate(trained, out, landmarker=landmarks.model_at_hand(landmarker), workdir=run_dir)
 
 
-def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pathlib.Path) -> None:
+def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pathlib.Path, origin: Origin | None) -> None:
   """Three rows: true held-out frames, ours, and the subject saying the foreign sound."""
   import numpy as np
 
@@ -211,7 +229,16 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
   num_foreign = video.probe(str(foreign)).num_frames
   parts = [[trained.subject.frames[i] for i in test[rows]], pick(held_out, rows),
            pick(foreign, evenly_spaced(np.arange(num_foreign), len(rows)))]
+<<<<<<< HEAD
   write_png(out, np.vstack([np.hstack(part) for part in parts]))
+=======
+  picture = np.vstack([np.hstack(part) for part in parts])
+  with open_atomic(out) as file:
+    file.write(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+    file.flush()
+    if origin:
+      origin.sign(pathlib.Path(file.name))
+>>>>>>> mark
 
 
 def main() -> None:
@@ -220,7 +247,8 @@ def main() -> None:
     raise InputError('--workdir is missing: the folder for everything that the demo makes')
   started = time.monotonic()
   size = DEFAULT_SIZE if SIZE.value is None else SIZE.value  # preprocess's own default is for real videos
-  files = run(WORKDIR.value, size, _SECONDS.value, _STEPS.value, _SEED.value, LANDMARKER.value)
+  files = run(WORKDIR.value, size, _SECONDS.value, _STEPS.value, _SEED.value, LANDMARKER.value,
+              Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value))
   print('\n' + files.table.read_text())
   mean = files.metrics['baselines']['mean_lips']['psnr_lip']
   print(f'the mouth of {files.metrics["num_frames"]} held-out frames: {files.metrics["psnr_lip"]:.2f} dB, '

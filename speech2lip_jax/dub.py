@@ -14,7 +14,21 @@ from absl import flags
 
 from speech2lip_jax import cli
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, FEATURES, LANDMARKER, OUT, SIZE, VIDEO, WORKDIR, split
+from speech2lip_jax.common.flags import (
+  AUDIO,
+  BATCH_SIZE,
+  CERTIFICATE,
+  FEATURES,
+  KEY,
+  LABEL,
+  LANDMARKER,
+  OUT,
+  PROVENANCE,
+  SIZE,
+  VIDEO,
+  WORKDIR,
+  split,
+)
 
 _TEXT = flags.DEFINE_string('text', None, 'What is to be said as text, a .txt or a .srt (each line is spoken at its time), where a '
                             'speech synthesiser is installed.')
@@ -36,6 +50,10 @@ flags.declare_key_flag('size')
 flags.declare_key_flag('landmarker')
 flags.declare_key_flag('batch_size')
 flags.declare_key_flag('features')
+flags.declare_key_flag('provenance')
+flags.declare_key_flag('label')
+flags.declare_key_flag('certificate')
+flags.declare_key_flag('key')
 
 
 def main() -> None:
@@ -49,6 +67,9 @@ def main() -> None:
   if _SEGMENTS.value and _FIT.value == 'loop' and flags.FLAGS['fit'].present:
     raise InputError('--segments corrects the whole video; leave --fit=loop out')
   from speech2lip_jax.dubbing import job
+  from speech2lip_jax.provenance.origin import Disclosure
+  disclosure = Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value)
+  disclosure.signer()  # a bad certificate is told first
   if AUDIO.value:
     said = job.listen(split([AUDIO.value]), OUT.value, _CODEC.value)
   else:
@@ -56,7 +77,7 @@ def main() -> None:
   options = job.Options(
       fit='video' if _SEGMENTS.value else _FIT.value, start_s=_START.value, segments=_SEGMENTS.value,
       keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, size=SIZE.value, landmarker=LANDMARKER.value,
-      batch_size=BATCH_SIZE.value, features=FEATURES.value)
+      batch_size=BATCH_SIZE.value, features=FEATURES.value, disclosure=disclosure)
   for line in job.dub(VIDEO.value[0], said, WORKDIR.value, options):
     print(line)
 

@@ -12,7 +12,7 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, FEATURES, OUT, WORKDIR
+from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, CERTIFICATE, FEATURES, KEY, LABEL, OUT, PROVENANCE, WORKDIR
 
 _SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
 _CLIP = flags.DEFINE_string('clip', None, "The clip to play under --audio by name, or 'all'; the longest one if not given.")
@@ -24,6 +24,10 @@ flags.declare_key_flag('audio')
 flags.declare_key_flag('batch_size')
 flags.declare_key_flag('features')
 flags.declare_key_flag('out')
+flags.declare_key_flag('provenance')
+flags.declare_key_flag('label')
+flags.declare_key_flag('certificate')
+flags.declare_key_flag('key')
 
 
 def main() -> None:
@@ -39,18 +43,22 @@ def main() -> None:
   from speech2lip_jax.common import devices
   from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
+  from speech2lip_jax.provenance.origin import Disclosure
   from speech2lip_jax.rendering import pose
   from speech2lip_jax.rendering.film import render_audio, render_test
   from speech2lip_jax.rendering.trained import load_trained
   wanted = pose.parse(_POSE.value) if _POSE.value else None
-  speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before the model loads
+  disclosure = Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value)
+  disclosure.signer()  # a bad certificate is told before the model loads, and so is
+  speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file
   trained = load_trained(WORKDIR.value, BATCH_SIZE.value)
+  origin = disclosure.origin(WORKDIR.value, trained.digest)
   devices.announce()
   with devices.memory_explained(f'lower --batch_size (now {BATCH_SIZE.value})'):
     if speech:
-      count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, FEATURES.value)
+      count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, FEATURES.value, origin)
     else:
-      count = render_test(trained, OUT.value, wanted)
+      count = render_test(trained, OUT.value, wanted, origin)
   print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
   if not speech:
     print(usage.next_command('evaluate', workdir=WORKDIR.value, out=f'{WORKDIR.value}/eval'))

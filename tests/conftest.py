@@ -16,6 +16,8 @@ _FLAGS = {
 for _name, _value in _FLAGS.items():
   if _name not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --{_name}={_value}'.strip()
+os.environ['XDG_CONFIG_HOME'] = tempfile.mkdtemp(prefix='speech2lip_tests_')  # nobody's own certificate
+atexit.register(shutil.rmtree, os.environ['XDG_CONFIG_HOME'], ignore_errors=True)
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # a run, its continuation and its twin compile the same step
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='speech2lip_tests_')
   atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -108,9 +109,10 @@ def test_a_mouth_is_given_silence_to_rest_in_after_a_short_sound(tmp_path, monke
   facts, heard = source.facts, []
   plan = job.timeline.plan(facts.times_s, facts.duration_s, 0.2, 'video', 0.0, None)
   monkeypatch.setattr(job, 'FilmWriter', lambda *_: contextlib.nullcontext())
-  monkeypatch.setattr(film, 'write_dub', lambda trained, footage, plan, mono, writer: heard.append(len(mono)))
-  job._write(None, source, said, plan, None, job.Options(fit='video'), [(None, None)])
-  assert heard == [pytest.approx(facts.times_s[-1] * 16_000, abs=1)] and heard[0] > 1.5 * len(said.mono)
+  monkeypatch.setattr(film, 'write_dub', lambda trained, footage, plan, mono, writer, *_: heard.append(len(mono)))
+  person, trained = types.SimpleNamespace(folder='anna'), types.SimpleNamespace(digest='ab' * 32)
+  job._write(person, source, said, plan, None, job.Options(fit='video'), [(trained, None)])
+  assert heard == [pytest.approx(facts.times_s[-1] * 16_000, abs=1)] and heard[0] > 1.5 * len(said.utterance.mono)
 
 
 def test_the_video_itself_is_never_written_over(tmp_path, stages):

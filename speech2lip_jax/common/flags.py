@@ -22,6 +22,16 @@ AUDIO = flags.DEFINE_string(
     'audio', None, 'Any sound or video file: what the person is to say. For dub also several, with commas: then --out is a folder.')
 FEATURES = flags.DEFINE_string(
     'features', None, 'The .npy of the features of --audio, where the model was trained on features from a file.')
+PROVENANCE = flags.DEFINE_bool(
+    'provenance', True, 'The video says what it is: tags, a C2PA manifest, and an invisible mark in the mouth. Leave it out only '
+    'for measurements of the pictures.')
+LABEL = flags.DEFINE_enum(
+    'label', 'off', ['eu', 'cn', 'off'], "Visible words in the upper left corner: 'eu' in every picture (Article 50 of the AI "
+    "Act), 'cn' in the first 3 s, with AIGC metadata (GB 45438).")
+CERTIFICATE = flags.DEFINE_string(
+    'certificate', None, 'PEM file of your certificate and those that vouch for it, which the manifest is signed with; by default '
+    '$SPEECH2LIP_CERTIFICATE, else one that is made on first use.')
+KEY = flags.DEFINE_string('key', None, "PEM file of the certificate's private key; by default $SPEECH2LIP_KEY.")
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device renders at once.', lower_bound=1)
 
 

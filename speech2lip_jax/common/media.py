@@ -6,7 +6,7 @@ import pathlib
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
@@ -14,6 +14,9 @@ from absl import logging
 
 from speech2lip_jax.common.errors import InputError, one_line
 from speech2lip_jax.common.files import errors_named, temporary_beside
+
+if TYPE_CHECKING:
+  from speech2lip_jax.provenance.origin import Origin
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a file's header is taken for damaged
 MAX_CHANNELS = 64  # that FFmpeg resamples
@@ -387,6 +390,11 @@ class Soundtrack:
     self._container.mux(self._stream.encode())
 
 
+def container_options(tags: dict[str, str]) -> dict[str, str]:
+  """What an mp4 or mov is written with so that it holds these tags; one that FFmpeg has no place for needs keys of its own."""
+  return {'movflags': 'faststart' if set(tags) <= {'comment', 'description'} else 'faststart+use_metadata_tags'}
+
+
 class Mp4Writer:
   """Writes an H.264 + AAC mp4 frame by frame; the file appears under its name only when complete.
 
@@ -394,13 +402,15 @@ class Mp4Writer:
   """
 
   def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray,
-               rate: int, quality: int = 17, max_bits: int | None = None):
+               rate: int, quality: int = 17, max_bits: int | None = None, origin: 'Origin | None' = None):
     """sound: [channels, n] int16 at `rate`. quality: H.264's constant rate factor, lower is better. max_bits: of the pictures,
-    a second; where they need more they lose quality."""
-    self._path = pathlib.Path(path)
+    a second; where they need more they lose quality. origin: what the file says of itself, in tags and a signed manifest."""
+    self._path, self._origin = pathlib.Path(path), origin
     self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
-    self._container = av.open(str(self._temporary), 'w', format='mp4', options={'movflags': 'faststart'})
+    tags = origin.tags() if origin else {}
+    self._container = av.open(str(self._temporary), 'w', format='mp4', options=container_options(tags))
+    self._container.metadata.update(tags)
     options = {'crf': str(quality), 'preset': 'veryfast'}
     if max_bits:
       options |= {'maxrate': str(max_bits), 'bufsize': str(max_bits)}
@@ -428,6 +438,8 @@ class Mp4Writer:
           self._container.mux(self._video.encode())
           self._soundtrack.finish()
       if kind is None:
+        if self._origin:
+          self._origin.sign(self._temporary)
         os.replace(self._temporary, self._path)
     finally:
       self._temporary.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 import collections
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import numpy as np
@@ -16,11 +16,20 @@ from speech2lip_jax.dubbing.source import Source, SourceFacts, crop_rgb
 from speech2lip_jax.dubbing.target import FilmWriter, change_window
 from speech2lip_jax.dubbing.timeline import Timeline
 from speech2lip_jax.ops.boxes import smoothstep
+<<<<<<< HEAD
 from speech2lip_jax.preprocess import mouth_region
+=======
+from speech2lip_jax.rendering.film import painted_part
+>>>>>>> mark
 from speech2lip_jax.rendering.jaw import Jaw
 from speech2lip_jax.rendering.predictor import Backdrop, Prediction
 from speech2lip_jax.rendering.silence import Mouths
 from speech2lip_jax.rendering.trained import Trained
+
+if TYPE_CHECKING:
+  from speech2lip_jax.provenance.label import Label
+  from speech2lip_jax.provenance.mark import Mark
+  from speech2lip_jax.provenance.origin import Origin
 
 FADE_S = 0.15  # over which the mouth becomes the source's own where it is covered or lost, and ours again
 NUM_LIGHT_FRAMES = 200  # that the light is told by
@@ -91,11 +100,15 @@ def between_frames(places: np.ndarray, values: np.ndarray, ids: np.ndarray) -> n
 
 
 def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.ndarray, writer: FilmWriter,
-              features_file: str | None = None) -> int:
-  """Writes the pictures of the timeline, in which the person says `mono` [m] int16 at 16 kHz; returns how many were painted."""
+              features_file: str | None = None, origin: 'Origin | None' = None) -> int:
+  """Writes the pictures of the timeline, in which the person says `mono` [m] int16 at 16 kHz; returns how many were painted.
+
+  origin: whose mark and words the pictures carry, if any; the mark lies in the painted ones alone.
+  """
   share = timeline.share * footage.may_paint[timeline.picture]
   is_painted = share > 0
-  reel = Reel(footage, timeline)
+  reel = Reel(footage, timeline, origin.mark() if origin else None)
+  words = origin.words() if origin else None
   if is_painted.any():
     with stage('audio embeddings'):
       mouths = trained.sound_mouths_at(mono, timeline.speech_s, features_file)
@@ -106,11 +119,13 @@ def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.n
       if is_painted[begin]:
         some = Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
         predictions = zip(share[rows].tolist(), predictor.from_mouths(rows, some), strict=True)
-        pictures: Iterator[av.VideoFrame] = (reel.change(prediction, each) for each, prediction in predictions)
+        pictures: Iterator[av.VideoFrame] = (reel.change(prediction, each, time_s) for time_s, (each, prediction) in zip(
+            timeline.time_s[rows].tolist(), predictions))
       else:
         pictures = reel.unchanged(len(rows))
       for row, picture in zip(rows, pictures, strict=True):
-        writer.write(picture, timeline.time_s[row])
+        time_s = float(timeline.time_s[row])
+        writer.write(with_words(picture, footage.source.facts, words) if words and words.is_shown(time_s) else picture, time_s)
         bar.update()
   return int(is_painted.sum())
 
@@ -124,7 +139,8 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
 class Reel:
   """The source's pictures in the order of a timeline, each read once; those being painted are held."""
 
-  def __init__(self, footage: Footage, timeline: Timeline):
+  def __init__(self, footage: Footage, timeline: Timeline, mark: 'Mark | None' = None):
+    self._mark = mark
     self._footage, self._ids, self._next = footage, timeline.picture, 0
     self._pictures = footage.source.read(timeline.picture)
     self._held: collections.deque[tuple[av.VideoFrame, np.ndarray]] = collections.deque()
@@ -155,18 +171,27 @@ class Reel:
     self._next += count
     return itertools.islice(self._pictures, count)
 
-  def change(self, prediction: Prediction, share: float) -> av.VideoFrame:
-    """The oldest picture held, with as much of its prediction as `share` says, 0 … 1."""
+  def change(self, prediction: Prediction, share: float, time_s: float) -> av.VideoFrame:
+    """The oldest picture held, with as much of its prediction as `share` says, 0 … 1. time_s: when it is shown, for the mark."""
     (picture, before), square, facts = self._held.popleft(), self._footage.square, self._footage.source.facts
-    parts = np.array([part for part in (prediction.window, prediction.jaw) if part is not None])
-    top, left = np.maximum(parts[:, :2].min(0), (-square.top, -square.left))
-    bottom, right = np.minimum((parts[:, :2] + parts[:, 2:]).max(0), (facts.height - square.top, facts.width - square.left))
+    part = painted_part(prediction)
+    top, left = max(part[0], -square.top), max(part[1], -square.left)
+    bottom, right = min(part[0] + part[2], facts.height - square.top), min(part[1] + part[3], facts.width - square.left)
     if top >= bottom or left >= right:
       return picture
     old, new = before[top:bottom, left:right], prediction.rgb_face[top:bottom, left:right]
+    if self._mark:
+      new = self._mark.add(new, (0, 0, *new.shape[:2]), time_s, (square.top + top, square.left + left))
     if share < 1:
       new = np.rint(old + share * (new.astype(np.float32) - old)).astype(np.uint8)
     return change_window(picture, facts, old, new, int(square.top + top), int(square.left + left))
+
+
+def with_words(picture: av.VideoFrame, facts: SourceFacts, words: 'Label') -> av.VideoFrame:
+  """A picture with visible words in its upright upper left corner."""
+  top, left, height, width = words.box(facts.height, facts.width)
+  before = crop_rgb(picture, facts, top, left, height, width)
+  return change_window(picture, facts, before, words.draw(before, facts.height, facts.width), top, left)
 
 
 def read_square(picture: av.VideoFrame, facts: SourceFacts, square: Square) -> np.ndarray:

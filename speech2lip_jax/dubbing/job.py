@@ -25,6 +25,7 @@ from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import Source, open_source
 from speech2lip_jax.dubbing.target import CODECS, FilmWriter
 from speech2lip_jax.preprocess import video as video_module
+from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure
 
 if TYPE_CHECKING:
   from speech2lip_jax.dubbing.film import Footage
@@ -35,7 +36,7 @@ S_A_FRAME, S_TRAINING, S_A_PICTURE = 0.03, 120.0, 0.08
 
 
 class Options(NamedTuple):
-  """The verb's flags of these names. segments: as on the command line, or None."""
+  """The verb's flags of these names. segments: as on the command line, or None. disclosure: what the dubs say of themselves."""
   fit: str = 'loop'
   start_s: float = 0.0
   segments: str | None = None
@@ -46,6 +47,7 @@ class Options(NamedTuple):
   landmarker: str | None = None
   batch_size: int = 8
   features: str | None = None
+  disclosure: Disclosure = DISCLOSED
 
 
 class Said(NamedTuple):
@@ -104,9 +106,10 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
     original, own_rate = own
     new, rate = media.resample(new, rate, own_rate)
   sound = timeline.lay_sound(new, rate, plan, source.facts.duration_s, segments, original)
-  with FilmWriter(said.out, source.facts, sound, rate, options.crf, options.codec) as writer:
+  origin = options.disclosure.origin(person.folder, opened[0][0].digest, source.facts.path)
+  with FilmWriter(said.out, source.facts, sound, rate, options.crf, options.codec, origin) as writer:
     film.write_dub(*opened[0], plan, timeline.followed_by_silence(mono, schema.SAMPLE_RATE, plan), writer,
-                   options.features)
+                   options.features, origin)
 
 
 def _own_sound(path: str) -> tuple[np.ndarray, int] | None:

@@ -2,17 +2,25 @@
 import os
 import pathlib
 from fractions import Fraction
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import cv2
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
+<<<<<<< HEAD
 from speech2lip_jax.common.files import errors_named, temporary_beside
 from speech2lip_jax.common.media import Soundtrack
+=======
+from speech2lip_jax.common.files import temporary_beside
+from speech2lip_jax.common.media import Soundtrack, container_options
+>>>>>>> mark
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
+
+if TYPE_CHECKING:
+  from speech2lip_jax.provenance.origin import Origin
 
 # Of each --codec: the encoder, its options and the container. Processor time to decode, change and encode a 1080p picture: H.264
 # veryfast 36 ms (superfast 30 for twice the size, faster 58 for 0.8 dB), HEVC superfast 60 (veryfast 90 for 1.6 dB, ultrafast 51
@@ -113,9 +121,9 @@ class FilmWriter:
   """
 
   def __init__(self, path: os.PathLike | str, facts: SourceFacts, sound: np.ndarray | None, rate: int, crf: int = 17,
-               codec: str = 'h264'):
+               codec: str = 'h264', origin: 'Origin | None' = None):
     """sound: [channels, n] int16 at `rate`, or None. crf: the constant rate factor, 0 … 51, lower is better; prores has none.
-    codec: of `CODECS`.
+    codec: of `CODECS`. origin: what the file says of itself, in tags and a signed manifest.
 
     Raises:
       InputError: the codec cannot hold pictures of that size.
@@ -125,10 +133,12 @@ class FilmWriter:
     width, height = facts.stored_width, facts.stored_height
     if codec != 'prores' and halved and any(size % (1 << shift) for size, shift in zip((height, width), halved)):
       raise InputError(f'{facts.path}: {width}×{height} pixels, an odd number, which {codec} cannot hold; give --codec prores')
-    self._path, self._facts = pathlib.Path(path), facts
+    self._path, self._facts, self._origin = pathlib.Path(path), facts, origin
     self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
-    self._container = av.open(str(self._temporary), 'w', format=container, options={'movflags': 'faststart'})
+    tags = origin.tags() if origin else {}
+    self._container = av.open(str(self._temporary), 'w', format=container, options=container_options(tags))
+    self._container.metadata.update(tags)
     if codec == 'prores':
       encoder = 'prores_ks' if width % 2 else encoder  # the slower one takes odd widths
       options = {'profile': '4' if halved in (None, (0, 0)) else '3'}  # 4444, HQ
@@ -173,6 +183,8 @@ class FilmWriter:
           if self._soundtrack:
             self._soundtrack.finish()
       if kind is None:
+        if self._origin:
+          self._origin.sign(self._temporary)
         os.replace(self._temporary, self._path)
     finally:
       self._temporary.unlink(missing_ok=True)

@@ -21,6 +21,9 @@ _TRACKS = flags.DEFINE_multi_string(
     'tracks', None,
     'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
     'Each holds landmarks [pictures, 478, 3]: x, y, z pixels of every picture of the upright video; NaN: no face.')
+_CONSENT = flags.DEFINE_string(
+    'consent', None, 'Who agreed to be made to speak, when and to what, in your words: kept in OUT/consent.json. Asked for once '
+    'where a terminal is there.')
 flags.declare_key_flag('video')
 flags.declare_key_flag('out')
 flags.declare_key_flag('size')
@@ -33,8 +36,12 @@ def main() -> None:
     raise InputError('--video is missing; pass --video talk.mp4')
   if not OUT.value:
     raise InputError('--out is missing; pass --out FOLDER for the subject folder to write')
+  from speech2lip_jax.preprocess import consent
+  statement = consent.told(pathlib.Path(OUT.value), _CONSENT.value)
   from speech2lip_jax.preprocess.pipeline import preprocess
   preprocess(split(VIDEO.value), OUT.value, SIZE.value, LANDMARKER.value,
              split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
+  if statement is not None:
+    consent.record(pathlib.Path(OUT.value), statement)
   name = pathlib.Path(OUT.value).resolve().name
   print(usage.next_command('train', workdir=f'runs/{name}', **{'config.data.path': OUT.value}))

@@ -1,4 +1,6 @@
 """A trained subject on film: background frames, audio embeddings and poses → an mp4."""
+from typing import TYPE_CHECKING
+
 import numpy as np
 from absl import logging
 
@@ -8,7 +10,11 @@ from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
 from speech2lip_jax.data.utterance import Utterance
 from speech2lip_jax.rendering import pose, silence
+from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
+
+if TYPE_CHECKING:
+  from speech2lip_jax.provenance.origin import Origin
 
 
 def background_frames(subject: Subject, count: int, clip_name: str | None) -> np.ndarray:
@@ -26,32 +32,36 @@ def background_frames(subject: Subject, count: int, clip_name: str | None) -> np
 
 
 def render_audio(trained: Trained, speech: Utterance, out: str, clip_name: str | None = None,
-                 wanted: pose.PoseSpec | None = None, features_file: str | None = None) -> int:
+                 wanted: pose.PoseSpec | None = None, features_file: str | None = None, origin: 'Origin | None' = None) -> int:
   """Writes `out`, an mp4 as long as the sound, the head at the wanted poses; returns its number of frames.
 
-  features_file: the .npy of the sound's features, for a model that was trained on features from a file.
+  features_file: the .npy of the sound's features, for a model that was trained on features from a file. origin: what `out` says of
+  itself.
   """
   count = max(1, round(speech.seconds * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
   with stage('audio embeddings'):
     mouths = trained.sound_mouths(speech.mono, count, features_file)
-  write_video(trained, frame_ids, mouths, out, speech.sound, speech.rate, wanted)
+  write_video(trained, frame_ids, mouths, out, speech.sound, speech.rate, wanted, origin)
   return count
 
 
-def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None) -> int:
+def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None, origin: 'Origin | None' = None) -> int:
   """Writes the held-out frames with their own sound, the head at the wanted poses; returns their number."""
   frame_ids = trained.split.test
   sound = trained.subject.sound[frame_ids].reshape(1, -1)
   with stage('audio embeddings'):
     mouths = trained.subject_mouths(frame_ids)
-  write_video(trained, frame_ids, mouths, out, sound, schema.SAMPLE_RATE, wanted)
+  write_video(trained, frame_ids, mouths, out, sound, schema.SAMPLE_RATE, wanted, origin)
   return len(frame_ids)
 
 
 def write_video(trained: Trained, frame_ids: np.ndarray, mouths: silence.Mouths, out: str, sound: np.ndarray, rate: int,
-                wanted: pose.PoseSpec | None = None) -> None:
-  """Writes `out`: the frames [n] saying mouths [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses."""
+                wanted: pose.PoseSpec | None = None, origin: 'Origin | None' = None) -> None:
+  """Writes `out`: the frames [n] saying mouths [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses.
+
+  origin: what `out` says of itself in tags, manifest, mark and label; None for the pictures alone.
+  """
   meta = trained.subject.meta
   if wanted is None:
     predictions = trained.predictor.from_mouths(frame_ids, mouths)
@@ -60,6 +70,22 @@ def write_video(trained: Trained, frame_ids: np.ndarray, mouths: silence.Mouths,
     if warning := pose.warning(trained.subject, frame_ids, targets):
       logging.warning(warning)
     predictions = trained.predictor.from_mouths_at_poses(frame_ids, mouths, targets)
-  with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate) as writer:
-    for prediction in Bar(predictions, total=len(frame_ids), compiles=True):
-      writer.write(prediction.rgb_face)
+  mark, words = (origin.mark(), origin.words()) if origin else (None, None)
+  with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate, origin=origin) as writer:
+    for number, prediction in enumerate(Bar(predictions, total=len(frame_ids), compiles=True)):
+      rgb, time_s = prediction.rgb_face, number / schema.FPS
+      if mark:
+        rgb = mark.add(rgb, painted_part(prediction, is_moved=wanted is not None), time_s)
+      writer.write(words.add(rgb, time_s) if words else rgb)
+
+
+def painted_part(prediction: Prediction, is_moved: bool = False) -> tuple[int, int, int, int]:
+  """(top, left, height, width) of what was painted or moved with the jaw; of a moved head, as much around where its mouth is."""
+  parts = np.array([part for part in (prediction.window, prediction.jaw) if part is not None])
+  (top, left), (bottom, right) = parts[:, :2].min(0).tolist(), (parts[:, :2] + parts[:, 2:]).max(0).tolist()
+  if is_moved and prediction.mask_mouth.any():
+    rows, columns = (np.flatnonzero(prediction.mask_mouth.any(axis)) for axis in (1, 0))
+    height, width = prediction.window[2:]
+    top, left = (int(places[0] + places[-1] + 1 - side) // 2 for places, side in ((rows, height), (columns, width)))
+    bottom, right = top + height, left + width
+  return top, left, bottom - top, right - left

@@ -2,8 +2,9 @@
 
 The mouths of all frames come first, since they are small and their neighbours and silence matter.
 """
+import hashlib
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,7 +30,10 @@ HEARD_AROUND = 75  # frames of a clip around those wanted, for the detector of s
 
 
 class Trained(NamedTuple):
-  """A finished or running training: its config, subject, split, speech features and a predictor with its best weights."""
+  """A finished or running training: its config, subject, split, speech features and a predictor with its best weights.
+
+  digest: SHA-256 of these weights, hexadecimal, which names the model in what it paints.
+  """
   config: ConfigDict
   subject: Subject
   split: Split
@@ -37,6 +41,7 @@ class Trained(NamedTuple):
   predictor: Predictor
   step: int
   articulation: Articulation | None = None
+  digest: str = ''
 
   def subject_mouths(self, frame_ids: np.ndarray) -> silence.Mouths:
     """Mouths of frames of the subject that say their own sound, smoothed and closed in silence as the config wants it."""
@@ -175,4 +180,14 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
   real = config.field.real_detail
   detail = open_detail(run.subject, run.split.train, real) if real else None
   predictor = Predictor(run.model, variables, run.constants, run.subject, batch_size, has_blend_net, jaw, detail)
-  return Trained(config, run.subject, run.split, run.features, predictor, step).with_articulation()
+  return Trained(config, run.subject, run.split, run.features, predictor, step, digest=digest_of(variables)).with_articulation()
+
+
+def digest_of(variables: Any) -> str:
+  """SHA-256 of weights: of their names, shapes and values, whatever the file that they lie in."""
+  found = hashlib.sha256()
+  for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(variables)):
+    array = np.asarray(leaf)
+    found.update(f'{path} {array.dtype} {array.shape}'.encode())
+    found.update(np.ascontiguousarray(array).tobytes())
+  return found.hexdigest()
