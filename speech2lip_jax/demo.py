@@ -26,14 +26,9 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import recipes, usage
 from speech2lip_jax.common.errors import InputError
-<<<<<<< HEAD
 from speech2lip_jax.common.files import open_atomic, write_text
-from speech2lip_jax.common.flags import LANDMARKER, SIZE, WORKDIR
-=======
-from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.common.flags import CERTIFICATE, KEY, LABEL, LANDMARKER, PROVENANCE, SIZE, WORKDIR
 from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure, Origin
->>>>>>> mark
 
 if TYPE_CHECKING:
   from speech2lip_jax.rendering.trained import Trained
@@ -196,14 +191,9 @@ def _render_foreign(trained, out: pathlib.Path, origin: Origin | None) -> None:
   from speech2lip_jax.data.utterance import read_utterance
   from speech2lip_jax.rendering import film
   from speech2lip_jax.synthetic import speech
-<<<<<<< HEAD
   with open_atomic(out.with_suffix('.wav')) as file:
     wavfile.write(file, schema.SAMPLE_RATE, speech.foreign_sound())
-  film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out))
-=======
-  wavfile.write(out.with_suffix('.wav'), schema.SAMPLE_RATE, speech.foreign_sound())
   film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out), origin=origin)
->>>>>>> mark
 
 
 def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str | None) -> None:
@@ -229,16 +219,8 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
   num_foreign = video.probe(str(foreign)).num_frames
   parts = [[trained.subject.frames[i] for i in test[rows]], pick(held_out, rows),
            pick(foreign, evenly_spaced(np.arange(num_foreign), len(rows)))]
-<<<<<<< HEAD
-  write_png(out, np.vstack([np.hstack(part) for part in parts]))
-=======
   picture = np.vstack([np.hstack(part) for part in parts])
-  with open_atomic(out) as file:
-    file.write(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
-    file.flush()
-    if origin:
-      origin.sign(pathlib.Path(file.name))
->>>>>>> mark
+  write_png(out, picture, origin.sign if origin else None)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from speech2lip_jax.common.errors import InputError
 if TYPE_CHECKING:
   from speech2lip_jax.provenance.inspection import Findings
 
-TAKES_FILES = True
+WORDS = 'FILE'
 
 
 def main(files: list[str]) -> None:

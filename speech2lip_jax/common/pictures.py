@@ -1,5 +1,7 @@
 """Pictures to files."""
 import os
+import pathlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -7,7 +9,10 @@ import numpy as np
 from speech2lip_jax.common.files import open_atomic
 
 
-def write_png(path: os.PathLike | str, rgb: np.ndarray) -> None:
-  """Writes a picture [H, W, 3] uint8 RGB as PNG; the file appears under its name only when complete."""
+def write_png(path: os.PathLike | str, rgb: np.ndarray, sign: Callable[[pathlib.Path], None] | None = None) -> None:
+  """Writes a picture [H, W, 3] uint8 RGB as PNG; it appears under its name only when complete, and signed by `sign`, if given."""
   with open_atomic(path) as file:
     file.write(cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+    if sign:
+      file.flush()
+      sign(pathlib.Path(file.name))

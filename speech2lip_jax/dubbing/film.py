@@ -16,11 +16,8 @@ from speech2lip_jax.dubbing.source import Source, SourceFacts, crop_rgb
 from speech2lip_jax.dubbing.target import FilmWriter, change_window
 from speech2lip_jax.dubbing.timeline import Timeline
 from speech2lip_jax.ops.boxes import smoothstep
-<<<<<<< HEAD
 from speech2lip_jax.preprocess import mouth_region
-=======
 from speech2lip_jax.rendering.film import painted_part
->>>>>>> mark
 from speech2lip_jax.rendering.jaw import Jaw
 from speech2lip_jax.rendering.predictor import Backdrop, Prediction
 from speech2lip_jax.rendering.silence import Mouths

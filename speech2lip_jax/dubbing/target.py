@@ -9,13 +9,8 @@ import cv2
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
-<<<<<<< HEAD
 from speech2lip_jax.common.files import errors_named, temporary_beside
-from speech2lip_jax.common.media import Soundtrack
-=======
-from speech2lip_jax.common.files import temporary_beside
 from speech2lip_jax.common.media import Soundtrack, container_options
->>>>>>> mark
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
 
