@@ -62,6 +62,6 @@ def test_every_config_loads_and_is_locked_and_in_range(name):
   with pytest.raises(AttributeError):
     config.train.num_stps = 3
   if 'compose' in config:  # else the expert's, which trains another network
-    loop.validate_config(config, num_devices=1)
+    loop.validate_config(config)
   if hasattr(module, 'get_hyper'):
     assert trials.make_trials(trials.load_hyper(module.__file__), config, pathlib.Path('runs'))

@@ -22,6 +22,13 @@ AUDIO = flags.DEFINE_string(
     'audio', None, 'Any sound or video file: what the person is to say. For dub also several, with commas: then --out is a folder.')
 FEATURES = flags.DEFINE_string(
     'features', None, 'The .npy of the features of --audio, where the model was trained on features from a file.')
+DISTRIBUTED = flags.DEFINE_bool(
+    'distributed', False, 'One of several processes: found by itself on SLURM and TPU pods, else by the next three flags.')
+COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes work together.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+START_TIMEOUT = flags.DEFINE_integer('start_timeout', 25, 'Seconds that a process waits for the others to start.', lower_bound=1)
+DISTRIBUTED_FLAGS = ('distributed', 'coordinator_address', 'num_processes', 'process_id', 'start_timeout')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device renders at once.', lower_bound=1)
 
 

@@ -67,6 +67,10 @@ class Checkpoints:
       metrics[NEWNESS] = _PER_STEP * step
     self._manager.save(step, args=ocp.args.StandardSave(host_state._asdict()), metrics=metrics)
 
+  def save_unscored(self, state: TrainState) -> None:
+    """Starts writing the state of a step that was not validated: to go on from, and the best only where there is no other."""
+    self.save(state, score=0.0, phase=0)
+
   def latest_step(self) -> int | None:
     """The newest complete checkpoint's step, or None."""
     return self._manager.latest_step()
