@@ -3,7 +3,8 @@
     speech2lip render --workdir runs/anna --audio speech.wav --out anna.mp4
     speech2lip render --workdir runs/anna --split test --out held_out.mp4
 
-The head moves as in the subject's longest clip; --pose moves it otherwise.
+The head moves as in the subject's longest clip; --pose moves it otherwise. With --distributed several processes, which must see
+one disk, render a part of the frames each.
 """
 import sys
 
@@ -12,7 +13,7 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, FEATURES, OUT, WORKDIR
+from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, DISTRIBUTED_FLAGS, FEATURES, OUT, WORKDIR
 
 _SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
 _CLIP = flags.DEFINE_string('clip', None, "The clip to play under --audio by name, or 'all'; the longest one if not given.")
@@ -24,6 +25,8 @@ flags.declare_key_flag('audio')
 flags.declare_key_flag('batch_size')
 flags.declare_key_flag('features')
 flags.declare_key_flag('out')
+for _name in DISTRIBUTED_FLAGS:
+  flags.declare_key_flag(_name)
 
 
 def main() -> None:
@@ -36,6 +39,14 @@ def main() -> None:
     raise InputError(f'--features={FEATURES.value}: are those of a sound; give it with --audio FILE')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
+  from speech2lip_jax.common import processes
+  with processes.joined():
+    _render(WORKDIR.value, OUT.value)
+
+
+def _render(workdir: str, out: str) -> None:
+  import jax
+
   from speech2lip_jax.common import devices
   from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
@@ -44,16 +55,18 @@ def main() -> None:
   from speech2lip_jax.rendering.trained import load_trained
   wanted = pose.parse(_POSE.value) if _POSE.value else None
   speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before the model loads
-  trained = load_trained(WORKDIR.value, BATCH_SIZE.value)
+  trained = load_trained(workdir, BATCH_SIZE.value)
   devices.announce()
   with devices.memory_explained(f'lower --batch_size (now {BATCH_SIZE.value})'):
     if speech:
-      count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, FEATURES.value)
+      count = render_audio(trained, speech, out, _CLIP.value, wanted, FEATURES.value)
     else:
-      count = render_test(trained, OUT.value, wanted)
-  print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
+      count = render_test(trained, out, wanted)
+  if jax.process_index():
+    return
+  print(f'{out}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
   if not speech:
-    print(usage.next_command('evaluate', workdir=WORKDIR.value, out=f'{WORKDIR.value}/eval'))
+    print(usage.next_command('evaluate', workdir=workdir, out=f'{workdir}/eval'))
 
 
 if __name__ == '__main__':

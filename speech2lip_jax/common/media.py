@@ -1,7 +1,7 @@
 """Sound in and mp4 out, through PyAV."""
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -15,6 +15,7 @@ from speech2lip_jax.common.files import temporary_beside
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a file's header is taken for damaged
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # that an mp4 can hold
 BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers
+REORDERED = 2  # pictures that H.264 with B-frames of B-frames is ahead in decoding
 MAX_LOST_S = 0.25  # sound that may be missing: one damaged packet, not a word
 MAX_CLOCK_SLIP_S = 0.03  # a time stamp further than this from the running sample count is a hole or an overlap
 
@@ -193,10 +194,10 @@ class Mp4Writer:
   Use as a context manager.
   """
 
-  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray,
-               rate: int, quality: int = 17, max_bits: int | None = None):
-    """sound: [channels, n] int16 at `rate`. quality: H.264's constant rate factor, lower is better. max_bits: of the pictures,
-    a second; where they need more they lose quality."""
+  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray | None = None,
+               rate: int = 0, quality: int = 17, max_bits: int | None = None):
+    """sound: [channels, n] int16 at `rate`, or None for pictures alone. quality: H.264's constant rate factor, lower is better.
+    max_bits: of the pictures, a second; where they need more they lose quality."""
     self._path = pathlib.Path(path)
     self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +209,7 @@ class Mp4Writer:
     self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
     # What RGB is converted to; untold, a picture of many lines would be shown as BT.709.
     self._video.codec_context.colorspace, self._video.codec_context.color_range = BT601, LIMITED_RANGE
-    self._soundtrack = Soundtrack(self._container, sound, rate, 'aac')
+    self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate, 'aac')
     self._rate, self._fps, self._num_frames = rate, fps, 0
 
   def __enter__(self) -> 'Mp4Writer':
@@ -218,14 +219,51 @@ class Mp4Writer:
     """Appends a frame [H, W, 3] uint8 and the sound that goes with it."""
     self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
     self._num_frames += 1
-    self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
+    if self._soundtrack:
+      self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
   def __exit__(self, kind, *_) -> None:
     if kind is None:
       self._container.mux(self._video.encode())
-      self._soundtrack.finish()
+      if self._soundtrack:
+        self._soundtrack.finish()
     self._container.close()
     if kind is None:
       os.replace(self._temporary, self._path)
     else:
       self._temporary.unlink(missing_ok=True)
+
+
+def join_segments(segments: Sequence[os.PathLike | str], path: os.PathLike | str, fps: int, sound: np.ndarray, rate: int) -> None:
+  """Writes one mp4 of the pictures of several, one after another and not encoded again, with a sound under them.
+
+  Args:
+    segments: mp4 of `Mp4Writer` without sound, at least one, all of one size.
+    path: appears only when complete.
+    fps: their frames a second.
+    sound: [channels, n] int16 at `rate`.
+  """
+  temporary, count = temporary_beside(path), 0
+  try:
+    with av.open(str(temporary), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
+      with av.open(str(segments[0])) as source:
+        video = container.add_stream_from_template(source.streams.video[0])
+      soundtrack = Soundtrack(container, sound, rate, 'aac')
+      for segment in segments:
+        with av.open(str(segment)) as source:
+          first = count
+          for packet in source.demux(source.streams.video[0]):
+            if packet.pts is None:  # the empty one at the end
+              continue
+            per_frame = 1 / (fps * Fraction(packet.time_base))
+            packet.pts += round(first * per_frame)
+            packet.dts = round((count - REORDERED) * per_frame)  # a short segment's own would run against the next one's
+            packet.stream = video
+            container.mux(packet)
+            count += 1
+            soundtrack.write_until(count * rate // fps)
+      soundtrack.finish()
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
