@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
 
   config.perceptual = ConfigDict()
   config.perceptual.start_step = num_steps * 3 // 4  # step; from here until Blend-Net joins lips are compared by it too
-  config.perceptual.num_frames = 2  # frames a step whose whole lips are, over all devices; at least one on each
+  config.perceptual.num_frames = 2  # frames a step whose whole lips are, over all devices
   config.perceptual.height = 68  # pixels that the lip box is enlarged to for it, times the canonical scale
 
   config.sync = ConfigDict()
@@ -99,14 +99,14 @@ def get_config() -> ConfigDict:
   # 'own': experts trained first, into the workdir
   config.sync.num_own = 2  # experts of 'own', which judge together
   config.sync.start_step = num_steps // 4  # step; from here on windows of 5 consecutive frames come to each batch
-  config.sync.num_windows = 8  # windows a step over all devices; a multiple of devices
+  config.sync.num_windows = 8  # windows a step over all devices; that many devices, or a divisor of it, can be used
   config.sync.num_negatives = 8  # other times of its clip that a mouth is held against
   config.sync.max_shift = 15  # the furthest of them, frames
   config.sync.negative_weight = 1.0  # of the negatives against the positives; 0 leaves them out
 
   config.train = ConfigDict()
   config.train.num_steps = num_steps  # steps in all; the schedule ends there
-  config.train.batch_size = 64  # frames a step over all devices; a multiple of devices × blend_every
+  config.train.batch_size = 64  # frames a step over all devices; what does not divide by them leaves some idle
   config.train.lip_pixels = 512  # random lip pixels in a step's lip loss, the same in its frames; 0: all
   config.train.blend_start_step = num_steps + 0  # step; from here on every blend_every-th frame is also blended, and rendering
   # uses Blend-Net; num_steps: never, as it wins nothing (docs/results.md)

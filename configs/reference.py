@@ -1,13 +1,12 @@
 """The released program's recipe: for parity with it, and for checkpoints that `speech2lip convert --kind speech2lip` imports.
 
-    speech2lip train --config configs/reference.py --workdir RUN --config.data.path=SUBJECT \
-        --config.train.batch_size=NUMBER_OF_DEVICES
+    speech2lip train --config configs/reference.py --workdir RUN --config.data.path=SUBJECT
 
 What it reproduces depends on who reads it.
 - `speech2lip_jax/released/step.py` takes the program's whole step from it, every term and slip, `config.reference` included; the
   tests hold its losses, gradients and batch statistics against the program's own.
 - `speech2lip train` takes the networks, the optimiser's numbers and the sampling: width 256, a time input, no mean lips, four
-  shifted evaluations, Blend-Net predicting the picture, lips and frame from the first step on, one frame a device, no
+  shifted evaluations, Blend-Net predicting the picture, lips and frame from the first step on, one frame a step, no
   averaging; first weights as PyTorch's layers draw them, and a constant rate. Composition, the window and the warps stay this
   project's (one rigid depth instead of stored coordinates; the lip box alone is pasted, where the program pastes a grown
   rectangle of the canonical face). The perceptual term is left out until its weights are given (config.loss.lpips,
@@ -52,7 +51,7 @@ def get_config() -> ConfigDict:
   config.depth.num_frames = 0  # its learned depth is used by none of its warps
   config.sync.start_step = 100_000
   config.train.num_steps = 200_000  # the program has no end; its sync term begins at half of this
-  config.train.batch_size = 1  # a device
+  config.train.batch_size = 1
   config.train.lip_pixels = 0
   config.train.blend_start_step = 0
   config.train.blend_every = 1

@@ -206,17 +206,11 @@ def nearest(name: str, known: Mapping[str, Any]) -> str:
   return close[0] if close else ''
 
 
-def _relations(values: Mapping[str, Any], num_devices: int) -> Iterator[str]:
+def _relations(values: Mapping[str, Any]) -> Iterator[str]:
   """Lines on values that each are allowed and do not go together. values: of the whole default recipe, each in its range."""
   batch, every = values['train.batch_size'], values['train.blend_every']
-  unit = num_devices * every
-  if batch % unit:
-    yield (f'train.batch_size={batch}: must be a multiple of devices × blend_every = {num_devices} × {every} = {unit}; '
-           f'give {-(-batch // unit) * unit}')
-  windows = values['sync.num_windows']
-  if values['sync.expert'] and windows % num_devices:
-    yield (f'sync.num_windows={windows}: must be a multiple of the {num_devices} devices; '
-           f'give {-(-windows // num_devices) * num_devices}')
+  if values['train.blend_start_step'] < values['train.num_steps'] and batch % every:
+    yield f'train.batch_size={batch}: must be a multiple of train.blend_every={every}; give {-(-batch // every) * every}'
   source, rate = values['audio.features'], values['audio.features_rate']
   if rate and not source.endswith('.npy'):
     yield f'audio.features_rate={rate}: is for a .npy file of steps, not for audio.features={source!r}; leave it 0'
@@ -233,13 +227,12 @@ def _relations(values: Mapping[str, Any], num_devices: int) -> Iterator[str]:
            'else nothing is learned')
 
 
-def problems(config: Any, recipe: str = 'default', num_devices: int = 1, known: Mapping[str, Rule] | None = None) -> list[str]:
+def problems(config: Any, recipe: str = 'default', known: Mapping[str, Rule] | None = None) -> list[str]:
   """What is wrong with a recipe: a line for each field, without the flag before its name; none where all is well.
 
   Args:
     config: a whole recipe.
     recipe: which rules hold, a key of RULES.
-    num_devices: that a batch is split over.
     known: rules of fields that may be there besides.
   """
   if not isinstance(config, ConfigDict):
@@ -257,22 +250,21 @@ def problems(config: Any, recipe: str = 'default', num_devices: int = 1, known: 
       lines.append(f'{name}={value!r}: must be {rules[name].words}')
   lines += [f'{name}: is missing; must be {rule.words}' for name, rule in required.items() if name not in values]
   if not lines and recipe == 'default':
-    lines += _relations(values, num_devices)
+    lines += _relations(values)
   return lines
 
 
-def check(config: Any, recipe: str = 'default', num_devices: int = 1, where: str = '',
-          known: Mapping[str, Rule] | None = None) -> None:
+def check(config: Any, recipe: str = 'default', where: str = '', known: Mapping[str, Rule] | None = None) -> None:
   """Checks a whole recipe.
 
   Args:
-    config, recipe, num_devices, known: as `problems` takes them.
+    config, recipe, known: as `problems` takes them.
     where: begins each line, such as a file that the recipe was read from.
 
   Raises:
     InputError: a line for each field that is unknown, missing, of another type, out of range, or does not go with another.
   """
   flag = 'config' if recipe == 'default' else 'recipe'
-  lines = [f'{where}{flag}{"" if line.startswith(":") else "."}{line}' for line in problems(config, recipe, num_devices, known)]
+  lines = [f'{where}{flag}{"" if line.startswith(":") else "."}{line}' for line in problems(config, recipe, known)]
   if lines:
     raise InputError('\n'.join(lines))

@@ -158,9 +158,7 @@ def _preprocess(clip: pathlib.Path, subject: pathlib.Path, size: int, landmarker
 
 
 def demo_config(subject: pathlib.Path, steps: int | None):
-  """configs/demo.py for this subject; with `steps`, phases and intervals shrink alike. Batches fit the devices there are."""
-  import jax
-
+  """configs/demo.py for this subject; with `steps`, phases and intervals shrink alike."""
   config = recipes.load('demo').get_config().unlock()
   config.data.path = str(subject)
   train = config.train
@@ -169,8 +167,6 @@ def demo_config(subject: pathlib.Path, steps: int | None):
     train.eval_every = max(1, round(train.eval_every * share))
     train.warmup_steps = max(1, round(train.warmup_steps * min(1, share)))
     train.num_steps = steps
-  unit = jax.device_count() * train.blend_every
-  train.batch_size = -(-train.batch_size // unit) * unit
   return config.lock()
 
 

@@ -3,7 +3,8 @@
     speech2lip render --workdir runs/anna --audio speech.wav --out anna.mp4
     speech2lip render --workdir runs/anna --split test --out held_out.mp4
 
-The head moves as in the subject's longest clip; --pose moves it otherwise.
+The head moves as in the subject's longest clip; --pose moves it otherwise. With --distributed several processes, which must see
+one disk, render a part of the frames each.
 """
 import sys
 
@@ -12,7 +13,18 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import AUDIO, BATCH_SIZE, CERTIFICATE, FEATURES, KEY, LABEL, OUT, PROVENANCE, WORKDIR
+from speech2lip_jax.common.flags import (
+  AUDIO,
+  BATCH_SIZE,
+  CERTIFICATE,
+  DISTRIBUTED_FLAGS,
+  FEATURES,
+  KEY,
+  LABEL,
+  OUT,
+  PROVENANCE,
+  WORKDIR,
+)
 
 _SPLIT = flags.DEFINE_enum('split', None, ['test'], 'Render the held-out frames with their own sound.')
 _CLIP = flags.DEFINE_string('clip', None, "The clip to play under --audio by name, or 'all'; the longest one if not given.")
@@ -28,6 +40,8 @@ flags.declare_key_flag('provenance')
 flags.declare_key_flag('label')
 flags.declare_key_flag('certificate')
 flags.declare_key_flag('key')
+for _name in DISTRIBUTED_FLAGS:
+  flags.declare_key_flag(_name)
 
 
 def main() -> None:
@@ -40,6 +54,14 @@ def main() -> None:
     raise InputError(f'--features={FEATURES.value}: are those of a sound; give it with --audio FILE')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
+  from speech2lip_jax.common import processes
+  with processes.joined():
+    _render(WORKDIR.value, OUT.value)
+
+
+def _render(workdir: str, out: str) -> None:
+  import jax
+
   from speech2lip_jax.common import devices
   from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
@@ -51,17 +73,19 @@ def main() -> None:
   disclosure = Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value)
   disclosure.signer()  # a bad certificate is told before the model loads, and so is
   speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file
-  trained = load_trained(WORKDIR.value, BATCH_SIZE.value)
-  origin = disclosure.origin(WORKDIR.value, trained.digest)
+  trained = load_trained(workdir, BATCH_SIZE.value)
+  origin = disclosure.origin(workdir, trained.digest)
   devices.announce()
   with devices.memory_explained(f'lower --batch_size (now {BATCH_SIZE.value})'):
     if speech:
-      count = render_audio(trained, speech, OUT.value, _CLIP.value, wanted, FEATURES.value, origin)
+      count = render_audio(trained, speech, out, _CLIP.value, wanted, FEATURES.value, origin)
     else:
-      count = render_test(trained, OUT.value, wanted, origin)
-  print(f'{OUT.value}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
+      count = render_test(trained, out, wanted, origin)
+  if jax.process_index():
+    return
+  print(f'{out}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
   if not speech:
-    print(usage.next_command('evaluate', workdir=WORKDIR.value, out=f'{WORKDIR.value}/eval'))
+    print(usage.next_command('evaluate', workdir=workdir, out=f'{workdir}/eval'))
 
 
 if __name__ == '__main__':

@@ -4,7 +4,9 @@
 
 The config file has a `get_hyper(hyper)` beside its `get_config`, which returns the trials. Each is one
 `speech2lip train` and one `speech2lip evaluate --nobaselines` in DIR/NAME, with what they print in DIR/NAME/sweep.log. Given
-again, the same command leaves finished trials alone and goes on with the others, those that failed included. DIR then holds
+again, the same command leaves finished trials alone and goes on with the others, those that failed included. With --launcher slurm
+they are one array of jobs, which goes on without this command: Ctrl-C or --nowait leaves it, --collect makes the table of what is
+finished. --launcher jobset writes a manifest for Kubernetes (docs/scaling.md). DIR then holds
 results.csv (a line a trial), table.md and table.csv (a row for trials that differ in their seed alone), plot.svg and best.py.
 """
 import pathlib
@@ -21,10 +23,23 @@ from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.flags import WORKDIR
-from speech2lip_jax.sweeps.launcher import LAUNCHERS, Job
+from speech2lip_jax.sweeps.devices import find_devices
+from speech2lip_jax.sweeps.launcher import Job, LocalLauncher
 
-_LAUNCHER = flags.DEFINE_enum('launcher', 'local', sorted(LAUNCHERS), 'Where trials run: processes of this machine.')
-_AT_ONCE = flags.DEFINE_integer('trials_at_once', 1, 'Trials that run at one time; they share the cores evenly.', lower_bound=1)
+_LAUNCHER = flags.DEFINE_enum('launcher', 'local', ['local', 'slurm', 'jobset'],
+                              'Where trials run: processes of this machine, an array of SLURM jobs, or pods of Kubernetes.')
+_AT_ONCE = flags.DEFINE_integer(
+    'trials_at_once', None, 'Trials that run at one time; on one machine they share the cores evenly, and each has a GPU or TPU '
+    'chip. By default as many as there are of these, times --trials_per_device, and with slurm and jobset all.', lower_bound=1)
+_PER_DEVICE = flags.DEFINE_integer('trials_per_device', 1, 'Trials that share a GPU and its memory.', lower_bound=1)
+_SLURM = flags.DEFINE_multi_string('slurm', [], 'An option of sbatch as submitit names it, NAME=VALUE, such as partition=gpu, '
+                                   'gpus_per_node=1, cpus_per_task=8, mem=32GB, time=240 (minutes); the flag may repeat.')
+_WAIT = flags.DEFINE_bool('wait', True, 'With slurm: wait for the jobs and show them; --nowait: leave them to SLURM.')
+_COLLECT = flags.DEFINE_bool('collect', False, 'Start nothing: make the table of the trials that are finished.')
+_IMAGE = flags.DEFINE_string('image', None, 'With jobset: the image of the containers, which holds this package.')
+_CLAIM = flags.DEFINE_string('claim', 'speech2lip', 'With jobset: the PersistentVolumeClaim of the disk with subject and workdir.')
+_MOUNT = flags.DEFINE_string('mount', '/data', 'With jobset: where that disk is in the pods.')
+_GPUS = flags.DEFINE_integer('gpus', 1, 'With jobset: GPUs of a pod.', lower_bound=0)
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the commands of the trials that are not finished, and do nothing.')
 _ONLY = flags.DEFINE_string('only', None, 'Run this one trial, by its name.')
 flags.declare_key_flag('config')
@@ -38,7 +53,7 @@ def main() -> None:
     raise InputError('--workdir is missing: the folder for the trials and their table')
   from speech2lip_jax.data.dataset import load_subject
   from speech2lip_jax.sweeps.results import write_results
-  from speech2lip_jax.sweeps.run import run_trials
+  from speech2lip_jax.sweeps.run import run_trials, tell
   from speech2lip_jax.sweeps.trials import commands, load_hyper, make_trials, shell
   from speech2lip_jax.workdir import checkpoint
   flag, judge = flags.FLAGS['config'], flags.FLAGS['judge'].value
@@ -49,11 +64,17 @@ def main() -> None:
   if not chosen:
     raise InputError(f'--only={_ONLY.value}: no such trial; one of: {", ".join(trial.name for trial in trials)}')
 
-  def jobs_left() -> dict[str, str]:
-    return {trial.name: shell(argvs) for trial in chosen if (argvs := commands(trial, config_file, given, judge))}
+  def jobs_left() -> dict[str, list[list[str]]]:
+    return {trial.name: argvs for trial in chosen if (argvs := commands(trial, config_file, given, judge))}
 
   if _DRY_RUN.value:
-    print('\n'.join(jobs_left().values()))
+    print('\n'.join(map(shell, jobs_left().values())))
+    return
+  if _LAUNCHER.value == 'jobset' and not _COLLECT.value:
+    _write_jobset(workdir, jobs_left())
+    return
+  if _COLLECT.value:
+    tell(trials, _states(trials), workdir)
     return
   load_subject(flags.FLAGS.config.data.path)  # a mistake that all trials would share
   workdir.mkdir(parents=True, exist_ok=True)
@@ -62,8 +83,14 @@ def main() -> None:
     for trial in trials:
       checkpoint.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
-    jobs = {trial.name: Job(left[trial.name], trial.log) for trial in chosen if trial.name in left}
-    failed = run_trials(trials, jobs, workdir, LAUNCHERS[_LAUNCHER.value](_AT_ONCE.value), _AT_ONCE.value)
+    if _LAUNCHER.value == 'slurm':
+      failed = _on_slurm(trials, left, workdir)
+    else:
+      at_once = _AT_ONCE.value or max(1, len(find_devices().names)) * _PER_DEVICE.value
+      jobs = {name: Job(shell(argvs), workdir / name / 'sweep.log') for name, argvs in left.items()}
+      failed = run_trials(trials, jobs, workdir, LocalLauncher(at_once, _PER_DEVICE.value), at_once)
+    if failed is None:
+      return
     print(write_results(trials, workdir))
   print(f'{workdir}: results.csv, table.md, table.csv, plot.svg; best.py is the best trial\'s config')
   for name in failed:
@@ -71,6 +98,49 @@ def main() -> None:
   if failed:
     sys.exit(1)
   print(usage.next_command('train', config=workdir / 'best.py', workdir='RUN'))
+
+
+def _states(trials) -> dict[str, str]:
+  from speech2lip_jax.sweeps import slurm
+  on_slurm = any(slurm.record_of(trial).is_file() for trial in trials)
+  return slurm.states_of(trials, slurm.Queue.of(trials) if on_slurm else slurm.Queue({}))
+
+
+def _on_slurm(trials, left, workdir: pathlib.Path) -> list[str] | None:
+  """Submits what is not in the queue already; returns the trials that failed, or None where it does not wait."""
+  from speech2lip_jax.sweeps import slurm
+  from speech2lip_jax.sweeps.run import board_of
+  queued = slurm.Queue.of(trials).states
+  jobs = {name: argvs for name, argvs in left.items() if name not in queued}
+  if jobs:
+    array = slurm.submit(jobs, {trial.name: trial for trial in trials}, workdir / 'slurm', _AT_ONCE.value or len(jobs),
+                         slurm.parameters(_SLURM.value))
+    print(f'{workdir}: {len(jobs)} trials are job {array}; scancel {array} ends them')
+  if not _WAIT.value:
+    return None
+  try:
+    states = slurm.follow(trials, board_of(trials, workdir))
+  except (KeyboardInterrupt, SystemExit):
+    print(f'{workdir}: the trials go on without this command; given again it follows them, with --collect it makes the table',
+          file=sys.stderr)
+    return None
+  return [name for name, state in states.items() if state == slurm.FAILED]
+
+
+def _write_jobset(workdir: pathlib.Path, left) -> None:
+  from speech2lip_jax.common.files import write_text
+  from speech2lip_jax.sweeps import jobset
+  if not _IMAGE.value:
+    raise InputError('--launcher jobset: --image is missing, the image of the containers, which holds this package')
+  if not left:
+    print(f'{workdir}: all trials are finished')
+    return
+  jobs = [[['python', *argv[1:]] for argv in argvs] for argvs in left.values()]
+  workdir.mkdir(parents=True, exist_ok=True)
+  path = workdir / 'jobset.yaml'
+  at_once = _AT_ONCE.value or len(jobs)
+  write_text(path, jobset.manifest(workdir.resolve().name, jobs, at_once, _IMAGE.value, _CLAIM.value, _MOUNT.value, _GPUS.value))
+  print(f'{path}: {len(jobs)} trials; kubectl apply -f {path}, and at the end this command with --collect')
 
 
 if __name__ == '__main__':

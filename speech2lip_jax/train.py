@@ -4,7 +4,8 @@
     speech2lip train --config configs/smoke.py --workdir runs/try --config.data.path=subjects/anna --config.train.num_steps=20
 
 The same command continues a stopped run; the values it logs are those of a run that never stopped. The folder then holds
-checkpoints, log.jsonl, TensorBoard's events and sample images.
+checkpoints, log.jsonl, TensorBoard's events and sample images. At SIGTERM or SIGUSR1 a checkpoint is written, and the exit status
+is 75. With --distributed, several processes train together; one that lost another exits with 76 (docs/scaling.md).
 """
 import sys
 
@@ -13,15 +14,12 @@ from absl import flags
 from speech2lip_jax import cli
 from speech2lip_jax.common import recipes, usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import WORKDIR
+from speech2lip_jax.common.flags import DISTRIBUTED_FLAGS, WORKDIR
 
 _CONFIG = recipes.define_flag('config', 'default', 'The recipe: a file, or the name of an installed one.')
-_DISTRIBUTED = flags.DEFINE_bool(
-    'distributed', False, 'One of several processes: found by itself on SLURM and TPU pods, else by the next three flags.')
-_COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
-_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes train together.')
-_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 flags.declare_key_flag('workdir')
+for _name in DISTRIBUTED_FLAGS:
+  flags.declare_key_flag(_name)
 
 
 def main() -> None:
@@ -30,17 +28,14 @@ def main() -> None:
     raise InputError('--workdir is missing: the folder for checkpoints and logs')
   from speech2lip_jax.data.dataset import load_subject
   load_subject(_CONFIG.value.data.path)  # a mistake is told before JAX loads
-  import jax
+  from speech2lip_jax.common import processes
+  with processes.joined(can_stop=True):
+    import jax
 
-  from speech2lip_jax.training.loop import train_and_evaluate
-  if _DISTRIBUTED.value:
-    try:
-      jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    except ValueError as error:
-      raise InputError(f'--distributed: {error} Give --coordinator_address, --num_processes and --process_id, '
-                       'or start it on a cluster that tells them') from error
-  train_and_evaluate(_CONFIG.value, WORKDIR.value)
-  if jax.process_index() == 0:
+    from speech2lip_jax.training.loop import train_and_evaluate
+    train_and_evaluate(_CONFIG.value, WORKDIR.value)
+    is_main = jax.process_index() == 0
+  if is_main:
     print(usage.next_command('evaluate', workdir=WORKDIR.value, out=f'{WORKDIR.value}/eval'))
     print(usage.next_command('render', workdir=WORKDIR.value, audio='SPEECH.wav', out=f'{WORKDIR.value}/speech.mp4'))
 

@@ -238,3 +238,36 @@ def test_metadata_around_the_samples_of_a_wav_is_no_missing_sound(tmp_path):
 def test_frames_run_back_and_forth_without_repeating_the_turn():
   np.testing.assert_array_equal(back_and_forth(4, 10), [0, 1, 2, 3, 2, 1, 0, 1, 2, 3])
   np.testing.assert_array_equal(back_and_forth(1, 3), [0, 0, 0])
+
+
+def test_segments_are_joined_without_encoding_again_and_keep_every_picture_and_the_sound(tmp_path):
+  rng = np.random.default_rng(0)
+  ramp = np.linspace(0, 255, 64).astype(np.uint8)
+  pictures = [np.dstack([np.roll(np.tile(ramp, (64, 1)), 3 * n, 1)] * 3) for n in range(40)]
+  sound = rng.integers(-9000, 9000, (1, 40 * 640)).astype(np.int16)
+
+  def written(path, part, *sound_and_rate):
+    with media.Mp4Writer(path, 64, 64, 25, *sound_and_rate) as writer:
+      for picture in part:
+        writer.write(picture)
+    return path
+
+  parts = [written(tmp_path / f'{i}.mp4', part) for i, part in enumerate((pictures[:1], pictures[1:20], pictures[20:]))]
+  media.join_segments(parts, tmp_path / 'joined.mp4', 25, sound, 16000)
+  written(tmp_path / 'whole.mp4', pictures, sound, 16000)
+
+  def read(path):
+    with av.open(str(path)) as container:
+      return [(frame.time, frame.to_ndarray(format='rgb24').astype(int)) for frame in container.decode(video=0)]
+
+  def packets(path):
+    with av.open(str(path)) as container:
+      return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+  joined, whole = read(tmp_path / 'joined.mp4'), read(tmp_path / 'whole.mp4')
+  assert [time for time, _ in joined] == [time for time, _ in whole] == pytest.approx(np.arange(40) / 25)
+  assert max(np.abs(a - b).mean() for (_, a), (_, b) in zip(joined, whole, strict=True)) < 3
+  assert packets(tmp_path / 'joined.mp4') == [packet for part in parts for packet in packets(part)]
+  with av.open(str(tmp_path / 'joined.mp4')) as container:
+    assert abs(container.duration / av.time_base - 1.6) < 0.05 and container.streams.audio
+  assert not list(tmp_path.glob('.*'))

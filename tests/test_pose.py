@@ -201,10 +201,11 @@ def test_speech_at_poses_moves_the_composed_frame(subject):
   windows = dataset.subject_mel_windows(subject, ids, config.audio.window_steps)
   mouths = predictor.mouths_of(predictor.audio_embeddings(windows))
   plain = [x.rgb_face for x in predictor.from_mouths(ids, mouths)]
-  same = list(predictor.from_mouths_at_poses(ids, mouths, subject.observed_from_canonical[ids]))
+  same = list(predictor.from_mouths_at_poses(ids, mouths, subject.observed_from_canonical[ids], ids))
   for a, b in zip(plain, same, strict=True):
     assert np.abs(a.astype(int) - b.rgb_face).max() <= 1
-  moved = list(predictor.from_mouths_at_poses(ids, mouths, pose.target_poses(pose.parse('offset:x=0.08'), subject, ids)))
+  moved = list(predictor.from_mouths_at_poses(ids, mouths, pose.target_poses(pose.parse('offset:x=0.08'), subject, ids),
+                                                   ids))
   columns = lambda prediction: np.nonzero(prediction.mask_mouth)[1].mean()
   shift = np.mean([columns(b) - columns(a) for a, b in zip(same, moved, strict=True)])
   assert abs(shift - 0.08 * 64) < 1.0, 'the lips move with the head'

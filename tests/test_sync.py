@@ -10,6 +10,7 @@ import pytest
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import expert as expert_recipe
+from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features, input_pipeline, schema
 from speech2lip_jax.gamem.subject import subject_constants
@@ -122,7 +123,7 @@ def test_edge_distance_minds_blur_more_than_light():
   sharp = rng.random((1, 32, 32, 3)).astype(np.float32)
   blurred = (sharp + np.roll(sharp, 1, 1) + np.roll(sharp, 1, 2)) / 3
   lighter = sharp + np.sqrt(np.mean((blurred - sharp)**2))  # the same L2
-  distance = lambda image: float(losses.edge_distance(jnp.asarray(image), jnp.asarray(sharp)))
+  distance = lambda image: float(losses.edge_distance(jnp.asarray(image), jnp.asarray(sharp))[0])
   assert distance(sharp) == 0
   assert distance(lighter) < 0.01 * distance(blurred)
 
@@ -300,6 +301,13 @@ def test_training_makes_its_own_expert_first(folder, tmp_path, monkeypatch):
   values = [json.loads(line) for line in (workdir / 'log.jsonl').read_text().splitlines()]
   assert [record['step'] for record in values if 'loss/sync' in record] == [2, 3]
   assert (workdir / 'expert_0' / 'weights.npz').is_file()
+
+
+def test_a_sync_loss_without_windows_is_told_at_once(folder):
+  config = sync_config(folder).copy_and_resolve_references().unlock()
+  config.sync.num_windows = 0
+  with pytest.raises(InputError, match='config.sync.num_windows'):
+    config_schema.check(config)
 
 
 def test_a_ensembles_cosines_are_the_means_of_its_members(subject, expert, tmp_path):

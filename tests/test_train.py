@@ -108,7 +108,8 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   model = build_model(subject, config, axis_name=train_step.AXIS)
   optimizer, _ = train_state.make_optimizer(config.train)
   state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
-  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2, num_perceived=8)
+  batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2, num_perceived=3,
+                                      num_devices=8)
   batch = batch.batch(5, with_frames=True, with_perceived=True)
   resident = input_pipeline.make_resident(subject, OwnFeatures(subject, 'mel', 16, False, split.train))
   step = train_step.make_train_step(model, optimizer, config)
@@ -176,6 +177,34 @@ def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, 
     log.write('{"step": 11, "loss/to')  # a line cut short
   training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
   assert log_of(tmp_path) == log_of(workdir)
+
+
+def test_a_run_that_was_asked_to_stop_writes_a_checkpoint_and_continues_with_the_same_values(folder, workdir, tmp_path, capsys):
+  ask_after = 6
+
+  class Asked(training_loop.Summary):
+    def scalars(self, step, values):
+      super().scalars(step, values)
+      if step == ask_after:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+  handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    patch.setattr(training_loop, 'Summary', Asked)
+    training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
+  assert stopped.value.code == 75 and f'checkpoint of step {ask_after} written' in capsys.readouterr().err
+  assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    assert (checkpoints.latest_step(), checkpoints.best_step()) == (ask_after, 4), 'a step without validation is never the best'
+  training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
+  assert log_of(tmp_path) == log_of(workdir)
+
+
+def test_asked_to_stop_before_the_first_step_it_exits_at_once(folder, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(training_loop, 'open_frozen', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+  with pytest.raises(SystemExit) as stopped:
+    training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
+  assert stopped.value.code == 75 and 'SIGTERM before the first step' in capsys.readouterr().err
 
 
 def start_training(folder, workdir, *flags):
@@ -301,8 +330,8 @@ def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   assert 'Blend-Net: off' in blend and '1100' in blend and 'sync.start_step=2000' in sync
 
 
-def test_a_batch_that_devices_cannot_share_is_refused(folder, tmp_path):
-  with pytest.raises(InputError, match='multiple of devices × blend_every = 8 × 3 = 24'):
+def test_a_batch_without_whole_shares_of_composed_frames_is_refused(folder, tmp_path):
+  with pytest.raises(InputError, match='batch_size=16: must be a multiple of config.train.blend_every=3; give 18'):
     config = smoke_config(folder).unlock()
     config.train.blend_every = 3
     training_loop.train_and_evaluate(config, str(tmp_path))

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -83,9 +83,18 @@ def memory_explained(remedy: str) -> Iterator[None]:
     raise InputError(f'{device.device_kind}: out of memory; {remedy}') from error
 
 
-def replicate(tree: Any) -> Any:
-  """A copy of every array on each local device: [...] → [devices, ...], on the devices."""
-  devices = jax.local_devices()
+def first_of_each_process(count: int) -> list[jax.Device]:
+  """`count` devices, as many of each process, in the order that pmap lays arrays out."""
+  share = count // jax.process_count()
+  return [device for process in range(jax.process_count()) for device in jax.local_devices(process_index=process)[:share]]
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+  """A copy of every array on each local device: [...] → [devices, ...], on the devices.
+
+  devices: those of `first_of_each_process`, where not all are used.
+  """
+  devices = jax.local_devices() if devices is None else [device for device in devices if device in jax.local_devices()]
   sharding = jax.sharding.NamedSharding(jax.sharding.Mesh(np.array(devices), ('device',)), jax.sharding.PartitionSpec('device'))
   place = lambda x: jax.device_put(np.broadcast_to(np.asarray(x), (len(devices), *np.shape(x))), sharding)
   return jax.tree.map(place, tree)
@@ -96,6 +105,7 @@ def unreplicate(tree: Any) -> Any:
   return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def shard(tree: Any) -> Any:
-  """Slices the first axis of every array over the local devices: [B, ...] → [devices, B / devices, ...]."""
-  return jax.tree.map(lambda x: x.reshape(jax.local_device_count(), -1, *x.shape[1:]), tree)
+def shard(tree: Any, num_devices: int | None = None) -> Any:
+  """Slices the first axis of every array over local devices, all if not given: [B, ...] → [devices, B / devices, ...]."""
+  count = num_devices or jax.local_device_count()
+  return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), tree)

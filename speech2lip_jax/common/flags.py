@@ -32,6 +32,13 @@ CERTIFICATE = flags.DEFINE_string(
     'certificate', None, 'PEM file of your certificate and those that vouch for it, which the manifest is signed with; by default '
     '$SPEECH2LIP_CERTIFICATE, else one that is made on first use.')
 KEY = flags.DEFINE_string('key', None, "PEM file of the certificate's private key; by default $SPEECH2LIP_KEY.")
+DISTRIBUTED = flags.DEFINE_bool(
+    'distributed', False, 'One of several processes: found by itself on SLURM and TPU pods, else by the next three flags.')
+COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes work together.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+START_TIMEOUT = flags.DEFINE_integer('start_timeout', 25, 'Seconds that a process waits for the others to start.', lower_bound=1)
+DISTRIBUTED_FLAGS = ('distributed', 'coordinator_address', 'num_processes', 'process_id', 'start_timeout')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device renders at once.', lower_bound=1)
 
 

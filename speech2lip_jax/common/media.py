@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from speech2lip_jax.common.errors import InputError, one_line
-from speech2lip_jax.common.files import errors_named, temporary_beside
+from speech2lip_jax.common.files import becoming, errors_named, temporary_beside
 
 if TYPE_CHECKING:
   from speech2lip_jax.provenance.origin import Origin
@@ -22,6 +22,7 @@ MIN_RATE, MAX_RATE = 1_000, 1_000_000  # samples a second; outside of them a fil
 MAX_CHANNELS = 64  # that FFmpeg resamples
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # that an mp4 can hold
 BT601, LIMITED_RANGE = 5, 1  # FFmpeg's numbers
+REORDERED = 2  # pictures that H.264 with B-frames of B-frames is ahead in decoding
 MAX_S = 6 * 3600  # of a sound, which is held as it is heard (4 GB at 48 kHz stereo), and of a video; more is a header's lie
 MAX_PIXELS = 2**26  # of a picture: twice 8K, .2 GB as RGB; FFmpeg itself would take 2 GB for a file of 1 MB
 MAX_STREAMS = 64  # of a file
@@ -401,10 +402,11 @@ class Mp4Writer:
   Use as a context manager.
   """
 
-  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray,
-               rate: int, quality: int = 17, max_bits: int | None = None, origin: 'Origin | None' = None):
-    """sound: [channels, n] int16 at `rate`. quality: H.264's constant rate factor, lower is better. max_bits: of the pictures,
-    a second; where they need more they lose quality. origin: what the file says of itself, in tags and a signed manifest."""
+  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray | None = None,
+               rate: int = 0, quality: int = 17, max_bits: int | None = None, origin: 'Origin | None' = None):
+    """sound: [channels, n] int16 at `rate`, or None for pictures alone. quality: H.264's constant rate factor, lower is better.
+    max_bits: of the pictures, a second; where they need more they lose quality. origin: what the file says of itself, in tags and a
+    signed manifest."""
     self._path, self._origin = pathlib.Path(path), origin
     self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -418,7 +420,7 @@ class Mp4Writer:
     self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
     # What RGB is converted to; untold, a picture of many lines would be shown as BT.709.
     self._video.codec_context.colorspace, self._video.codec_context.color_range = BT601, LIMITED_RANGE
-    self._soundtrack = Soundtrack(self._container, sound, rate, 'aac')
+    self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate, 'aac')
     self._rate, self._fps, self._num_frames = rate, fps, 0
 
   def __enter__(self) -> 'Mp4Writer':
@@ -429,17 +431,55 @@ class Mp4Writer:
     with errors_named(self._path):
       self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
       self._num_frames += 1
-      self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
+      if self._soundtrack:
+        self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
   def __exit__(self, kind, *_) -> None:
     try:
       with errors_named(self._path), self._container:
         if kind is None:
           self._container.mux(self._video.encode())
-          self._soundtrack.finish()
+          if self._soundtrack:
+            self._soundtrack.finish()
       if kind is None:
         if self._origin:
           self._origin.sign(self._temporary)
         os.replace(self._temporary, self._path)
     finally:
       self._temporary.unlink(missing_ok=True)
+
+
+def join_segments(segments: Sequence[os.PathLike | str], path: os.PathLike | str, fps: int, sound: np.ndarray, rate: int,
+                  origin: 'Origin | None' = None) -> None:
+  """Writes one mp4 of the pictures of several, one after another and not encoded again, with a sound under them.
+
+  Args:
+    segments: mp4 of `Mp4Writer` without sound, at least one, all of one size.
+    path: appears only when complete.
+    fps: their frames a second.
+    sound: [channels, n] int16 at `rate`.
+    origin: what the file says of itself, in tags and a signed manifest.
+  """
+  count, tags = 0, origin.tags() if origin else {}
+  with becoming(path) as temporary, errors_named(path):
+    with av.open(str(temporary), 'w', format='mp4', options=container_options(tags)) as container:
+      container.metadata.update(tags)
+      with av.open(str(segments[0])) as source:
+        video = container.add_stream_from_template(source.streams.video[0])
+      soundtrack = Soundtrack(container, sound, rate, 'aac')
+      for segment in segments:
+        with av.open(str(segment)) as source:
+          first = count
+          for packet in source.demux(source.streams.video[0]):
+            if packet.pts is None:  # the empty one at the end
+              continue
+            per_frame = 1 / (fps * Fraction(packet.time_base))
+            packet.pts += round(first * per_frame)
+            packet.dts = round((count - REORDERED) * per_frame)  # a short segment's own would run against the next one's
+            packet.stream = video
+            container.mux(packet)
+            count += 1
+            soundtrack.write_until(count * rate // fps)
+      soundtrack.finish()
+    if origin:
+      origin.sign(temporary)

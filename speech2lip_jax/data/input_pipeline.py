@@ -47,10 +47,12 @@ class SyncWindows(NamedTuple):
 class Perceived(NamedTuple):
   """Frames whose whole lips are looked at by a perceptual network. P: of this process.
 
-  sample_id: [P] int32, position among those of the step (seeds each one's noise). frame_id: [P] int32.
+  sample_id: [P] int32, position among those of the step (seeds each one's noise). frame_id: [P] int32. weight: [P] float32, of each
+  one in the mean over all devices; 0 of those that only fill a device's share.
   """
   sample_id: np.ndarray
   frame_id: np.ndarray
+  weight: np.ndarray
 
 
 class Batch(NamedTuple):
@@ -186,8 +188,11 @@ class TrainBatches:
 
   def _perceived(self, step: int) -> Perceived:
     random = np.random.default_rng((self._seed, step, 2))  # 2: another stream than the order of the frames and the windows
-    frame_id, mine = random.choice(self._frame_ids, self._num_perceived), self._share(self._num_perceived)
-    return Perceived(np.arange(self._num_perceived, dtype=np.int32)[mine], frame_id[mine].astype(np.int32))
+    count, filled = self._num_perceived, -(-self._num_perceived // self._num_devices) * self._num_devices
+    frame_id = np.resize(random.choice(self._frame_ids, count), filled).astype(np.int32)
+    sample_id = np.arange(filled, dtype=np.int32)
+    mine = self._share(filled)
+    return Perceived(sample_id[mine], frame_id[mine], np.where(sample_id < count, filled / count, 0).astype(np.float32)[mine])
 
 
 def prefetch(make: Callable[[int], Any], items: range, ahead: int) -> Iterator[Any]:

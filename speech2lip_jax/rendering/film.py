@@ -1,10 +1,13 @@
 """A trained subject on film: background frames, audio embeddings and poses → an mp4."""
+import pathlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from absl import logging
 
-from speech2lip_jax.common import media
+from speech2lip_jax.common import media, processes
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
@@ -40,7 +43,7 @@ def render_audio(trained: Trained, speech: Utterance, out: str, clip_name: str |
   """
   count = max(1, round(speech.seconds * schema.FPS))
   frame_ids = background_frames(trained.subject, count, clip_name)
-  with stage('audio embeddings'):
+  with stage('audio embeddings', show=jax.process_index() == 0):
     mouths = trained.sound_mouths(speech.mono, count, features_file)
   write_video(trained, frame_ids, mouths, out, speech.sound, speech.rate, wanted, origin)
   return count
@@ -50,7 +53,7 @@ def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None,
   """Writes the held-out frames with their own sound, the head at the wanted poses; returns their number."""
   frame_ids = trained.split.test
   sound = trained.subject.sound[frame_ids].reshape(1, -1)
-  with stage('audio embeddings'):
+  with stage('audio embeddings', show=jax.process_index() == 0):
     mouths = trained.subject_mouths(frame_ids)
   write_video(trained, frame_ids, mouths, out, sound, schema.SAMPLE_RATE, wanted, origin)
   return len(frame_ids)
@@ -60,23 +63,53 @@ def write_video(trained: Trained, frame_ids: np.ndarray, mouths: silence.Mouths,
                 wanted: pose.PoseSpec | None = None, origin: 'Origin | None' = None) -> None:
   """Writes `out`: the frames [n] saying mouths [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses.
 
+  Of several processes each writes a segment beside `out`, and the first joins them: all must see one disk.
   origin: what `out` says of itself in tags, manifest, mark and label; None for the pictures alone.
   """
-  meta = trained.subject.meta
+  meta, is_main = trained.subject.meta, jax.process_index() == 0
+  rows = processes.share(len(frame_ids))
+  some_ids, some = frame_ids[rows], silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
   if wanted is None:
-    predictions = trained.predictor.from_mouths(frame_ids, mouths)
+    predictions = trained.predictor.from_mouths(some_ids, some)
   else:
     targets = pose.target_poses(wanted, trained.subject, frame_ids)
-    if warning := pose.warning(trained.subject, frame_ids, targets):
+    if is_main and (warning := pose.warning(trained.subject, frame_ids, targets)):
       logging.warning(warning)
-    predictions = trained.predictor.from_mouths_at_poses(frame_ids, mouths, targets)
+    predictions = trained.predictor.from_mouths_at_poses(some_ids, some, targets[rows], frame_ids)
+  bar = Bar(predictions, total=len(some_ids), compiles=True, show=is_main)
+  pictures = _disclosed(bar, rows.start, origin, is_moved=wanted is not None)
+  if jax.process_count() == 1:
+    _write(pictures, media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate, origin=origin))
+    return
+  segments = [_segment(out, i) for i in range(jax.process_count())]
+  if len(some_ids):
+    _write(pictures, media.Mp4Writer(segments[jax.process_index()], meta.height, meta.width, schema.FPS))
+  processes.meet('segments')
+  if is_main:
+    media.join_segments([segment for segment in segments if segment.is_file()], out, schema.FPS, sound, rate, origin)
+    for segment in segments:
+      segment.unlink(missing_ok=True)
+
+
+def _segment(out: str, process: int) -> pathlib.Path:
+  path = pathlib.Path(out)
+  return path.with_name(f'.{path.stem}.segment{process}{path.suffix}')
+
+
+def _disclosed(predictions: Iterable[Prediction], first: int, origin: 'Origin | None', is_moved: bool) -> Iterator[np.ndarray]:
+  """The pictures [H, W, 3] with the mark and the words of `origin`; `first` is the number of the first one in the video."""
   mark, words = (origin.mark(), origin.words()) if origin else (None, None)
-  with media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate, origin=origin) as writer:
-    for number, prediction in enumerate(Bar(predictions, total=len(frame_ids), compiles=True)):
-      rgb, time_s = prediction.rgb_face, number / schema.FPS
-      if mark:
-        rgb = mark.add(rgb, painted_part(prediction, is_moved=wanted is not None), time_s)
-      writer.write(words.add(rgb, time_s) if words else rgb)
+  for number, prediction in enumerate(predictions, first):
+    rgb, time_s = prediction.rgb_face, number / schema.FPS
+    if mark:
+      rgb = mark.add(rgb, painted_part(prediction, is_moved), time_s)
+    yield words.add(rgb, time_s) if words else rgb
+
+
+def _write(pictures: Iterable[np.ndarray], writer: media.Mp4Writer) -> None:
+  with writer:
+    for rgb in pictures:
+      writer.write(rgb)
 
 
 def painted_part(prediction: Prediction, is_moved: bool = False) -> tuple[int, int, int, int]:

@@ -117,10 +117,9 @@ class Predictor:
   def _to_uint8(rgb):
     return jnp.round(jnp.clip(rgb, 0, 1) * 255).astype(jnp.uint8)
 
-  def _finish(self, composition: Composition, window, rgb_face):
-    rgb = paste_windows(rgb_face, self._to_uint8(window), composition.origin)
-    mask = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), composition.mask_mouth[..., None], composition.origin)
-    return rgb, mask[..., 0], composition.origin
+  def _finish(self, composition: Composition, window) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What changes in the frames: windows [B, wh, ww, 3] uint8, the mouth region in them [B, wh, ww] bool, and their origins."""
+    return self._to_uint8(window), composition.mask_mouth, composition.origin
 
   def _lips(self, variables, constants, detail, mouths: silence.Mouths, frame_id):
     rgb = self._model.apply(variables, mouths.audio_embedding, frame_id, constants, method='paint')
@@ -139,17 +138,19 @@ class Predictor:
                                              frames.observed_from_canonical, constants,
                                              residual=self._beside(rgb, detail, rest, residual), tone=tone, method='render')
     window = blended if with_blend_net else composition.merged
-    return self._finish(composition, window, frames.rgb_face_observed)
+    return self._finish(composition, window)
 
   def _carry(self, variables, constants, rgb_lip, frames: Frames):
     depth = self._model.apply(variables, constants, method='depth')
     composition = self._model.apply(variables, rgb_lip, frames.rgb_face_observed / 255.0,
                                     frames.observed_from_canonical, depth, method='compose')
-    return self._finish(composition, composition.merged, frames.rgb_face_observed)
+    return self._finish(composition, composition.merged)
 
   def _move(self, variables, constants, tone, detail, residual, stage: head_motion.Stage, mouths, frames: Frames,
             motion: head_motion.Motion):
-    rgb_face, mask_mouth, origin = self._forward(variables, constants, tone, detail, residual, mouths, frames, self.with_blend_net)
+    window, mask, origin = self._forward(variables, constants, tone, detail, residual, mouths, frames, self.with_blend_net)
+    rgb_face = paste_windows(jnp.asarray(frames.rgb_face_observed), window, origin)
+    mask_mouth = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), mask[..., None], origin)[..., 0]
     refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
 
     def one(arguments):
@@ -163,7 +164,11 @@ class Predictor:
     return *jax.lax.map(one, (rgb_face, mask_mouth, frames.observed_from_canonical, motion)), origin
 
   def _batches(self, frame_ids: np.ndarray, moves_jaw: bool, make) -> Iterator[Prediction]:
-    """make(rows) → a pmapped function and its arguments; the last batch is padded, and the padding dropped."""
+    """Calls a pmapped function on batches of frames; the last one is padded, and the padding dropped.
+
+    make(rows) → the frames [b, H, W, 3] uint8 that its windows are to be pasted into, on the host, or None where it returns whole
+    frames; the function; its arguments.
+    """
     size, num_frames = self._num_devices * self._batch_size, len(frame_ids)
     jaw = self.backdrop.jaw
     jaws = [jaw.part_of_frame(i) if jaw and moves_jaw else None for i in frame_ids]
@@ -171,18 +176,25 @@ class Predictor:
     rows_of = lambda start: np.minimum(np.arange(start, start + size), num_frames - 1)
     pending = None
     for start, arguments in zip(starts, prefetch(lambda s: make(rows_of(s)), starts, 2), strict=True):
-      function, *values = arguments
+      rgb_face, function, *values = arguments
       result = function(*values)
       if pending is not None:
         yield from self._unpack(*pending)
-      pending = (result, jaws[start:start + size])  # the device works on it while the last one is used
+      pending = (result, rgb_face, jaws[start:start + size])  # the device works on it while the last one is used
     if pending is not None:
       yield from self._unpack(*pending)
 
-  def _unpack(self, result, jaws: list[tuple[int, int, int, int] | None]) -> Iterator[Prediction]:
+  def _unpack(self, result, rgb_face: np.ndarray | None, jaws: list[tuple[int, int, int, int] | None]) -> Iterator[Prediction]:
     rgb, mask, origin = (x.reshape(-1, *x.shape[2:]) for x in jax.device_get(result))
+    height, width = self._model.geometry.window
     for i, jaw in enumerate(jaws):
-      yield Prediction(rgb[i], mask[i], (*origin[i].tolist(), *self._model.geometry.window), jaw)
+      top, left = origin[i].tolist()
+      picture, mask_mouth = rgb[i], mask[i]
+      if rgb_face is not None:
+        inside = slice(top, top + height), slice(left, left + width)
+        picture, mask_mouth = rgb_face[i].copy(), np.zeros(rgb_face.shape[1:3], bool)
+        picture[inside], mask_mouth[inside] = rgb[i], mask[i]
+      yield Prediction(picture, mask_mouth, (top, left, height, width), jaw)
 
   def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
     """The audio embedding of each window, and what stands behind it: [n, T, C] → [n, A] float32."""
@@ -249,7 +261,8 @@ class Predictor:
     def make(rows):
       frames = self._frames(frame_ids[rows], shapes(rows) if with_jaw else None)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
-      return (self._from_mouths, self._variables, self._constants, self._tone, self._detail, residual, *arguments, with_blend_net)
+      return (frames.rgb_face_observed, self._from_mouths, self._variables, self._constants, self._tone, self._detail, residual,
+              *arguments, with_blend_net)
     return self._batches(frame_ids, with_jaw, make)
 
   def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows) -> Iterator[Prediction]:
@@ -282,11 +295,14 @@ class Predictor:
     """D_c [h, w] with its learned correction, head units."""
     return jax.device_get(self._read_depth(*unreplicate((self._variables, self._constants))))
 
-  def from_mouths_at_poses(self, frame_ids: np.ndarray, mouths: silence.Mouths, target_from_canonical: np.ndarray
-                          ) -> Iterator[Prediction]:
-    """As `from_mouths`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4]."""
+  def from_mouths_at_poses(self, frame_ids: np.ndarray, mouths: silence.Mouths, target_from_canonical: np.ndarray,
+                           film_ids: np.ndarray) -> Iterator[Prediction]:
+    """As `from_mouths`, each frame's head then moved to its pose in `target_from_canonical` [n, 4, 4].
+
+    film_ids: [N] all frames of the film that these are of; they show what lies behind the head.
+    """
     subject = self._subject
-    stage = head_motion.prepare(subject, jnp.asarray(self.depth()), frame_ids)
+    stage = head_motion.prepare(subject, jnp.asarray(self.depth()), film_ids)
     motions = head_motion.motions(subject.observed_from_canonical[frame_ids], target_from_canonical, np.asarray(stage.layer.centre))
     stage, residual = replicate((stage, mouths.residual))
     shapes = self._shapes(frame_ids, mouths)
@@ -295,7 +311,7 @@ class Predictor:
       frames = self._frames(frame_ids[rows], shapes(rows))
       motion = jax.tree.map(lambda x: x[rows], motions)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
-      return (self._at_poses, self._variables, self._constants, self._tone, self._detail, residual, stage, *arguments)
+      return (None, self._at_poses, self._variables, self._constants, self._tone, self._detail, residual, stage, *arguments)
     return self._batches(frame_ids, True, make)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:
@@ -306,5 +322,5 @@ class Predictor:
       rgb_lip = rgb_lip_of_rows(rows)
       frames = self._frames(frame_ids[rows], jaw.motion.shapes(rgb_lip) if jaw else None)
       arguments = shard((rgb_lip, frames))
-      return (self._from_lips, self._variables, self._constants, *arguments)
+      return (frames.rgb_face_observed, self._from_lips, self._variables, self._constants, *arguments)
     return self._batches(frame_ids, True, make)

@@ -172,7 +172,7 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
     shapes = jax.eval_shape(create, run.constants)
     weights = checkpoints.restore_weights(step, {'ema_params': shapes['params'], 'batch_stats': shapes['batch_stats']})
   has_blend_net = step > config.train.blend_start_step
-  if not has_blend_net and config.train.blend_start_step < config.train.num_steps:
+  if jax.process_index() == 0 and not has_blend_net and config.train.blend_start_step < config.train.num_steps:
     print(f'{workdir}: in the checkpoint of step {step} Blend-Net is untrained (it begins at step '
           f'{config.train.blend_start_step}); pictures are as without it', file=sys.stderr)
   variables = {'params': weights['ema_params'], 'batch_stats': weights['batch_stats']}

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import Any, NamedTuple, Protocol
 
+from speech2lip_jax.sweeps.devices import find_devices, pinned
+
 RUNNING, DONE, FAILED = 'running', 'done', 'failed'
 GRACE_S = 20.0  # s that a cancelled job has to end by itself, before it is killed
 
@@ -32,10 +34,7 @@ class Job(NamedTuple):
 
 
 class Launcher(Protocol):
-  """Made with the number of jobs that run at once; `submit` is called no oftener than that before one has ended."""
-
-  def __init__(self, at_once: int):
-    ...
+  """Made for a number of jobs that run at once; `submit` is called no oftener than that before one has ended."""
 
   def submit(self, job: Job) -> Any:
     """Starts a job and returns its handle."""
@@ -53,10 +52,11 @@ class _Process(NamedTuple):
 
 
 class LocalLauncher:
-  """Processes of this machine. Each job has its own share of the cores that this process may use."""
+  """Processes of this machine. Each job has its own share of the cores that this process may use, and its own device."""
 
-  def __init__(self, at_once: int):
+  def __init__(self, at_once: int, trials_per_device: int = 1):
     self._alive = os.pipe() if sys.platform != 'win32' else None  # (read by the jobs, held open by this process)
+    self._devices, self._trials_per_device = find_devices(), trials_per_device
     self._cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
     self._shares = [set(self._cpus[i::at_once]) or set(self._cpus) for i in range(at_once)]
     self._free = list(range(at_once))
@@ -68,11 +68,12 @@ class LocalLauncher:
       if self._cpus:
         os.sched_setaffinity(0, self._shares[share])  # children have their parent's, from their first instruction on
       try:
+        environment = os.environ | pinned(self._devices, share, self._trials_per_device)
         if self._alive:
           process = subprocess.Popen(['/bin/sh', '-c', _ENDS_WITH_SWEEP, 'sweep', job.command], stdin=self._alive[0], stdout=log,
-                                     stderr=log, start_new_session=True)
+                                     stderr=log, env=environment, start_new_session=True)
         else:
-          process = subprocess.Popen(job.command, shell=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+          process = subprocess.Popen(job.command, shell=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                                      creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0))
       finally:
         if self._cpus:
@@ -114,6 +115,3 @@ def _end_group(process: subprocess.Popen, at_once: bool) -> None:
     os.killpg(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
   except ProcessLookupError:
     pass  # it has ended
-
-
-LAUNCHERS: dict[str, type[Launcher]] = {'local': LocalLauncher}

@@ -82,15 +82,26 @@ def run(jobs: dict[str, Job], states: dict[str, str], launcher: Launcher, at_onc
   changed(None)
 
 
+def board_of(trials: list[Trial], workdir: pathlib.Path) -> Callable[[dict[str, str], str | None], None]:
+  """What shows states by trial name and, where a trial has ended (its name, else None), writes the results of all."""
+  board = Board(trials, sys.stderr)
+
+  def show(states: dict[str, str], ended: str | None) -> None:
+    if ended is not None:
+      write_results(trials, workdir)
+    board.show(states)
+  return show
+
+
+def tell(trials: list[Trial], states: dict[str, str], workdir: pathlib.Path) -> None:
+  """Prints where the trials are, writes the results of those that are finished and prints their table."""
+  Board(trials, sys.stderr).show(states)
+  print(write_results(trials, workdir) or f'{workdir}: no trial is finished yet')
+
+
 def run_trials(trials: list[Trial], jobs: dict[str, Job], workdir: pathlib.Path, launcher: Launcher, at_once: int) -> list[str]:
   """Runs the jobs and writes the results of all trials after each; returns the names of the trials that failed."""
   states = {trial.name: FINISHED if trial.metrics_json.is_file() else WAITING for trial in trials}
-  board = Board(trials, sys.stderr)
-
-  def changed(name):
-    if name is not None:
-      write_results(trials, workdir)
-    board.show(states)
-
-  run(jobs, states, launcher, at_once, changed)
+  show = board_of(trials, workdir)
+  run(jobs, states, launcher, at_once, lambda name: show(states, name))
   return [name for name, state in states.items() if state == FAILED]

@@ -3,6 +3,7 @@ import contextlib
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,9 +11,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from speech2lip_jax.common.devices import announce, memory_explained, replicate, shard, unreplicate
+from speech2lip_jax.common.devices import announce, first_of_each_process, memory_explained, replicate, shard, unreplicate
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
+from speech2lip_jax.common.processes import STOPPED
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.dataset import evenly_spaced
@@ -25,11 +27,44 @@ from speech2lip_jax.training import linear
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
+from speech2lip_jax.training.preemption import Notice
 from speech2lip_jax.training.validation import Validation
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import Run, open_run
 from speech2lip_jax.workdir.summary import Summary
+
+
+def num_shared(config: ConfigDict) -> dict[str, int]:
+  """What every device takes an equal share of in each step: how many there are of it over all devices, by how it is told."""
+  train, shared = config.train, {f'config.train.batch_size={config.train.batch_size}': config.train.batch_size}
+  if train.blend_start_step < train.num_steps:
+    name = f'{train.batch_size} / config.train.blend_every={train.blend_every} composed frames'
+    shared[name] = train.batch_size // train.blend_every
+  if config.sync.expert:
+    shared[f'config.sync.num_windows={config.sync.num_windows}'] = config.sync.num_windows
+  return shared
+
+
+def num_devices_used(config: ConfigDict, num_devices: int, num_processes: int = 1) -> int:
+  """The most of `num_devices`, as many in each process, that a step's frames and windows divide by.
+
+  Raises:
+    InputError: the processes alone are more than that.
+  """
+  shared = num_shared(config)
+  for count in range(num_devices, 0, -num_processes):
+    if not any(value % count for value in shared.values()):
+      return count
+  odd = [name for name, value in shared.items() if value % num_processes]
+  raise InputError(f'{odd[0]}: cannot be shared evenly by {num_processes} processes; give a multiple of {num_processes}, or as '
+                   'many processes as divide it')
+
+
+def idle_devices(config: ConfigDict, num_devices: int, num_used: int) -> list[str]:
+  """A line on devices that have no share, if there are any."""
+  odd = [name for name, value in num_shared(config).items() if value % num_devices]
+  return [f'{num_used} of {num_devices} devices are used: {", ".join(odd)} cannot be shared by more of them evenly'] if odd else []
 
 
 def what_will_not_happen(config: ConfigDict) -> list[str]:
@@ -130,29 +165,40 @@ def _check_finite(values: dict[str, Any], step: int, workdir: str, config: Confi
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
-  """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir.
+  """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir; exits STOPPED at a notice to stop.
 
   Raises:
     InputError: the config, the subject folder or the workdir does not fit, another process trains there, or the loss is not
       finite.
   """
   is_main = jax.process_index() == 0
-  config_schema.check(config, num_devices=jax.device_count())
+  config_schema.check(config)
+  num_used = num_devices_used(config, jax.device_count(), jax.process_count())
   run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
   announce()
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   with lock(pathlib.Path(workdir), 'training') if is_main else contextlib.nullcontext():
-    notes = checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
+    notes = (checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
+             + idle_devices(config, jax.device_count(), num_used))
     for line in notes if is_main else []:
       print(line, file=sys.stderr)
-    _train(run, workdir)
+    with Notice() as notice:
+      stopped_at = _train(run, workdir, first_of_each_process(num_used), notice)
+  if stopped_at:
+    if is_main:
+      print(f'{workdir}: asked to stop, checkpoint of step {stopped_at} written; the same command goes on from it', file=sys.stderr)
+    sys.exit(STOPPED)
 
 
-def _train(run: Run, workdir: str) -> None:
-  """`train_and_evaluate` in a workdir that is this run's."""
+def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice) -> int | None:
+  """`train_and_evaluate` in a workdir that is this run's, on those devices of all processes.
+
+  Returns:
+    The step that it stopped after, whose checkpoint is written; None at the end.
+  """
   config, train = run.config, run.config.train
-  num_devices, is_main = jax.device_count(), jax.process_index() == 0
+  num_devices, is_main = len(devices), jax.process_index() == 0
 
   # ---- model, state
   with stage('building the model', show=is_main):
@@ -162,7 +208,7 @@ def _train(run: Run, workdir: str) -> None:
   batches = TrainBatches(run.subject, run.split.train, seed=config.seed, batch_size=train.batch_size,
                          blend_every=train.blend_every, sync=sampler,
                          face_box=face_boxes(run.subject) if isinstance(frozen.expert, SyncNetExpert) else None,
-                         num_perceived=-(-config.perceptual.num_frames // num_devices) * num_devices,
+                         num_perceived=config.perceptual.num_frames,
                          num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
   validation = Validation(run)
   remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
@@ -174,16 +220,18 @@ def _train(run: Run, workdir: str) -> None:
     summary = Summary(workdir, first_step) if is_main else None
     if summary and values:
       summary.scalars(0, values)
-    resident, state, device_constants, frozen = replicate((resident, state, run.constants, frozen))
-    take_step = train_step.make_train_step(run.model, optimizer, config)
+    resident, state, device_constants, frozen = replicate((resident, state, run.constants, frozen), devices)
+    take_step = train_step.make_train_step(run.model, optimizer, config, devices)
 
     # ---- loop
     def make(step):
       phase = train_step.phase_of_step(step, config)
-      return shard(batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual))
+      batch = batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual)
+      return shard(batch, num_devices // jax.process_count())
 
     bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main, compiles=first_step < train.num_steps)
     timer, compiled, validated = _WarmSteps(first_step), set(), False
+    stopped_at = None
     for step, batch in zip(range(first_step, train.num_steps),
                            prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
       done, phase = step + 1, train_step.phase_of_step(step, config)
@@ -213,7 +261,17 @@ def _train(run: Run, workdir: str) -> None:
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
         checkpoints.save(host_state, score, phase.rank, by_score=not phase.perceptual)
         timer.restart(done)
+      if notice.is_for_step(done) and done < train.num_steps:
+        stopped_at = done
+        break
     bar.close()
     if summary:
       summary.close()
-    print(f'{workdir}: trained to step {train.num_steps}; best on validation: step {checkpoints.best_step()}')
+    if stopped_at:
+      if stopped_at % train.eval_every:
+        checkpoints.save_unscored(unreplicate(state))
+      return stopped_at
+    best_step = checkpoints.best_step()
+    if is_main:
+      print(f'{workdir}: trained to step {train.num_steps}; best on validation: step {best_step}')
+    return None

@@ -38,7 +38,12 @@ def perceptual_loss(rgb: jax.Array, true: jax.Array, lpips: Perceptual | None) -
     rgb, true: [B, h, w, 3].
     lpips: the frozen network, or None.
   """
-  return edge_distance(rgb, true) if lpips is None else jnp.mean(lpips(rgb, true))
+  return jnp.mean(perceptual_distance(rgb, true, lpips))
+
+
+def perceptual_distance(rgb: jax.Array, true: jax.Array, lpips: Perceptual | None) -> jax.Array:
+  """`perceptual_loss` of each picture by itself: [B]."""
+  return edge_distance(rgb, true) if lpips is None else lpips(rgb, true)
 
 
 def enlarged(keys: jax.Array, rgb: jax.Array, true: jax.Array, height: int) -> tuple[jax.Array, jax.Array]:
@@ -108,11 +113,14 @@ def edge_distance(prediction: jax.Array, target: jax.Array, num_scales: int = 3)
 
   Args:
     prediction, target: [B, h, w, 3], h and w at least 2 ** num_scales.
+
+  Returns:
+    [B], of each picture.
   """
-  total = jnp.zeros(())
+  total = jnp.zeros(len(prediction))
   for scale in range(num_scales):
     if scale:
       prediction, target = _halved(prediction), _halved(target)
     difference = prediction - target
-    total += jnp.mean(jnp.abs(jnp.diff(difference, axis=1))) + jnp.mean(jnp.abs(jnp.diff(difference, axis=2)))
+    total += jnp.abs(jnp.diff(difference, axis=1)).mean((1, 2, 3)) + jnp.abs(jnp.diff(difference, axis=2)).mean((1, 2, 3))
   return total / num_scales

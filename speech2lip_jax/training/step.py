@@ -5,7 +5,7 @@ expert holds against speech (Eq. 6), where the batch has them; whole lips that a
 blended frames (Eq. 8), where it has these. Each combination is compiled once. All noise is keyed by (seed, step, position in the
 global batch), so the same step is taken whatever the number of devices or processes, and again after a restart.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -140,13 +140,14 @@ def _blended_frames(model: Speech2Lip, config: ConfigDict, inputs: _Inputs) -> t
 def _perceived_lips(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key: jax.Array) -> jax.Array:
   """The perceptual distance of the lips of `Batch.perceived` as they are rendered, all that stands beside the field included."""
   assert inputs.batch.perceived is not None
-  sample_id, frame_id = inputs.batch.perceived
+  sample_id, frame_id, weight = inputs.batch.perceived
   noise_keys, place_keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(sample_id)
   audio_feat = heard(inputs.resident.speech, frame_id, config.audio.window_steps, noise_keys)
   rgb = model.apply(inputs.variables, augmented(audio_feat, noise_keys, config.audio), frame_id, inputs.constants, method='lips')
   true = inputs.resident.rgb_lip_canonical[frame_id] / 255.0
   height = round(config.perceptual.height * model.geometry.canonical_scale)
-  return losses.perceptual_loss(*losses.enlarged(place_keys, rgb, true, height), inputs.frozen.lpips)
+  distance = losses.perceptual_distance(*losses.enlarged(place_keys, rgb, true, height), inputs.frozen.lpips)
+  return jnp.mean(weight * distance)
 
 
 def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
@@ -187,10 +188,12 @@ def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
   return loss_fn
 
 
-def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict) -> Callable:
+def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict,
+                    devices: Sequence[jax.Device] | None = None) -> Callable:
   """The pmapped step (state, batch, resident, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
 
-  Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated.
+  Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated. devices: those
+  of `devices.first_of_each_process`, where not all are used.
   """
   loss_fn = make_loss(model, config)
 
@@ -209,4 +212,4 @@ def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, 
     metrics['metric/grad_norm'] = optax.tree.norm(gradients)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
 
-  return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
+  return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=0)

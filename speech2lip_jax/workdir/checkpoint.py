@@ -146,6 +146,10 @@ class Checkpoints:
     with _told_by_the_system(self._folder):
       self._manager.wait_until_finished()
 
+  def save_unscored(self, state: TrainState) -> None:
+    """Starts writing the state of a step that was not validated: to go on from, and the best only where there is no other."""
+    self.save(state, score=0.0, phase=0)
+
   def latest_step(self) -> int | None:
     """The newest complete checkpoint's step, or None."""
     return self._manager.latest_step()
