@@ -104,7 +104,8 @@ def test_a_mistyped_field_is_told_with_the_one_that_was_meant(name, meant):
 
 
 @pytest.mark.parametrize('changes, told', [
-    ({'train.batch_size': 63, 'train.blend_start_step': 0}, 'train.batch_size=63: must be a multiple of train.blend_every=16; give 64'),
+    ({'train.batch_size': 63, 'train.blend_start_step': 0},
+     'train.batch_size=63: must be a multiple of train.blend_every=16; give 64'),
     ({'audio.features_rate': 50.0}, r"audio.features_rate=50.0: is for a .npy file of steps, not for audio.features='mel.whisper'"),
     ({'field.kind': 'decoder', 'compose.sampling': 'direct'}, "compose.sampling='direct': must be 'grid'"),
     ({'field.kind': 'decoder', 'field.ensemble': True}, "field.ensemble=True: must be False with field.kind='decoder'"),
