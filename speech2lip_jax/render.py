@@ -36,14 +36,14 @@ def main() -> None:
     raise InputError(f'--features={FEATURES.value}: are those of a sound; give it with --audio FILE')
   if not OUT.value.endswith('.mp4'):
     raise InputError(f'--out={OUT.value}: must end in .mp4')
-  from speech2lip_jax.common import devices
   from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
+  speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before anything heavy is loaded
+  from speech2lip_jax.common import devices
   from speech2lip_jax.rendering import pose
   from speech2lip_jax.rendering.film import render_audio, render_test
   from speech2lip_jax.rendering.trained import load_trained
   wanted = pose.parse(_POSE.value) if _POSE.value else None
-  speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before the model loads
   trained = load_trained(WORKDIR.value, BATCH_SIZE.value)
   devices.announce()
   with devices.memory_explained(f'lower --batch_size (now {BATCH_SIZE.value})'):
