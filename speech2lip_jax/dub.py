@@ -66,6 +66,9 @@ def main() -> None:
     raise InputError('give either --audio FILE or --text TEXT')
   if _SEGMENTS.value and _FIT.value == 'loop' and flags.FLAGS['fit'].present:
     raise InputError('--segments corrects the whole video; leave --fit=loop out')
+  from speech2lip_jax.common import media
+  for file in [VIDEO.value[0], *split([AUDIO.value] if AUDIO.value else [])]:
+    media.check_file(file)
   from speech2lip_jax.dubbing import job
   from speech2lip_jax.provenance.origin import Disclosure
   disclosure = Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value)

@@ -60,19 +60,19 @@ def main() -> None:
 
 
 def _render(workdir: str, out: str) -> None:
-  import jax
-
-  from speech2lip_jax.common import devices
   from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
   from speech2lip_jax.provenance.origin import Disclosure
+  speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before anything heavy is loaded, and so is
+  disclosure = Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value)
+  disclosure.signer()  # a bad certificate
+  import jax
+
+  from speech2lip_jax.common import devices
   from speech2lip_jax.rendering import pose
   from speech2lip_jax.rendering.film import render_audio, render_test
   from speech2lip_jax.rendering.trained import load_trained
   wanted = pose.parse(_POSE.value) if _POSE.value else None
-  disclosure = Disclosure(PROVENANCE.value, LABEL.value, CERTIFICATE.value, KEY.value)
-  disclosure.signer()  # a bad certificate is told before the model loads, and so is
-  speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file
   trained = load_trained(workdir, BATCH_SIZE.value)
   origin = disclosure.origin(workdir, trained.digest)
   devices.announce()
