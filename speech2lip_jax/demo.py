@@ -226,7 +226,7 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
     file.write(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
     file.flush()
     if origin:
-      origin.sign(pathlib.Path(file.name))
+      origin._replace(is_marked=False).sign(pathlib.Path(file.name))
 
 
 def main() -> None:
