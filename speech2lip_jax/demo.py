@@ -216,7 +216,7 @@ def _write_sheet(trained, held_out: pathlib.Path, foreign: pathlib.Path, out: pa
   parts = [[trained.subject.frames[i] for i in test[rows]], pick(held_out, rows),
            pick(foreign, evenly_spaced(np.arange(num_foreign), len(rows)))]
   picture = np.vstack([np.hstack(part) for part in parts])
-  write_png(out, picture, origin.sign if origin else None)
+  write_png(out, picture, origin._replace(is_marked=False).sign if origin else None)
 
 
 def main() -> None:

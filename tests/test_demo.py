@@ -14,6 +14,7 @@ from speech2lip_jax import demo
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.preprocess import landmarks, video
+from speech2lip_jax.provenance import inspection, manifest
 from tests.test_cli import fails
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -54,6 +55,13 @@ def test_the_demo_goes_from_a_video_to_new_speech(files):
   assert np.isfinite(files.metrics['psnr_lip']) and 'mean_lips' in files.metrics['baselines']
   assert all(path.stat().st_size > 1000 for path in (files.sheet, files.contact_sheet, files.held_out, files.foreign))
   assert '| model |' in files.table.read_text()
+
+
+def test_what_the_demo_leaves_says_that_it_is_synthetic(files):
+  for path in (files.held_out, files.foreign, files.sheet):
+    told = manifest.read(path)
+    assert told.is_valid and told.actions[0] == 'created (trainedAlgorithmicMedia)' and told.model.startswith('run (sha256')
+  assert inspection.tags_of(str(files.foreign))['comment'].startswith('AI-generated')
 
 
 def test_given_again_it_does_only_what_is_missing(files, capsys):

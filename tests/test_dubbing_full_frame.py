@@ -17,6 +17,7 @@ from speech2lip_jax.dubbing.source import open_source, planes_of
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.build import build_model
 from speech2lip_jax.preprocess import mouth_region, pipeline, tracking
+from speech2lip_jax.provenance.origin import Disclosure
 from speech2lip_jax.rendering import predictor
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.synthetic.subject import SyntheticSubject
@@ -80,11 +81,11 @@ class Kept(list):
     self.append(picture)
 
 
-def dubbed(scene, share):
+def dubbed(scene, share, origin=None):
   rows = np.arange(len(share))
   plan = timeline.Timeline(rows, rows / RATE, rows / RATE, np.asarray(share, np.float32), len(share) / RATE)
   kept = Kept()
-  painted = film.write_dub(scene.trained, scene.footage, plan, np.zeros(16_000, np.int16), kept)
+  painted = film.write_dub(scene.trained, scene.footage, plan, np.zeros(16_000, np.int16), kept, origin=origin)
   return kept, painted
 
 
@@ -136,6 +137,26 @@ def test_only_the_mouths_surroundings_change_and_only_where_it_is_ours(scene):
       ys, xs = np.nonzero(changed)
       assert np.abs([xs.mean(), ys.mean()] - mouths[number]).max() < 12
       assert np.ptp(xs) < 90 and np.ptp(ys) < 80
+
+
+def test_mark_and_words_change_what_they_lie_in_alone(scene, monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path))
+  origin = Disclosure(label='eu').origin('anna', '9a3f' * 16, 'take.mp4')
+  share = np.append(np.ones(12), np.zeros(4))
+  plain, _ = dubbed(scene, share)
+  told, _ = dubbed(scene, share, origin)
+  top, left, height, width = origin.words().box(HEIGHT, WIDTH)
+  for row, (before, after) in enumerate(zip(plain, told)):
+    luma, others = (planes_of(after)[index].astype(int) - planes_of(before)[index] for index in (0, 1))
+    assert luma[top:top + height, left:left + width].any()
+    luma[top:top + height, left:left + width] = 0
+    assert np.abs(luma).max() <= 2 and luma.any() == bool(share[row])
+    others[:(top + height) // 2 + 1, :(left + width) // 2 + 1] = 0
+    assert np.abs(others).max() <= 1  # a grey step has no colour
+    if share[row]:
+      rows, columns = np.nonzero(luma)
+      assert rows.min() > TOP and rows.max() < TOP + HEAD and columns.min() > LEFT and columns.max() < LEFT + HEAD
+      assert (luma[rows.min():rows.max() + 1, columns.min():columns.max() + 1] != 0).mean() > 0.9
 
 
 def test_a_share_between_mixes_the_mouths(scene):

@@ -35,7 +35,7 @@ def sign(path: pathlib.Path, origin: 'Origin') -> None:
   action = {'action': 'c2pa.edited' if is_named else 'c2pa.created', 'digitalSourceType': origin.source_type,
             'softwareAgent': agent, 'description': what, 'parameters': {'model': origin.model, 'model_sha256': origin.digest}}
   actions: list[dict[str, Any]] = [action]
-  if path.suffix != '.png':
+  if origin.is_marked:
     actions.append({'action': 'c2pa.watermarked.unbound', 'softwareAgent': agent,
                     'description': f'an invisible mark of 32 bits, model number {origin.mark().number}'})
   content = {'claim_generator_info': [agent], 'assertions': [{'label': 'c2pa.actions.v2', 'data': {'actions': actions}}]}

@@ -16,12 +16,14 @@ TOOL = 'speech2lip_jax'
 
 class Origin(NamedTuple):
   """model: its folder's name. digest: SHA-256 of its weights, hexadecimal. source: of an edited video its path, else None.
-  label: whose law's words are shown, 'eu', 'cn' or 'off'. signer: who signs."""
+  label: whose law's words are shown, 'eu', 'cn' or 'off'. signer: who signs. is_marked: whether the pictures carry the
+  mark."""
   model: str
   digest: str
   signer: identity.Identity
   source: str | None = None
   label: str = 'off'
+  is_marked: bool = True
 
   def tags(self) -> dict[str, str]:
     """Metadata of the container."""

@@ -23,6 +23,7 @@ from speech2lip_jax.metrics import opening
 from speech2lip_jax.metrics.names import CLOSURE_METRICS, LANDMARK_METRICS, METRICS, SYNC_METRICS
 from speech2lip_jax.models.lpips import OWN as OWN_LPIPS
 from speech2lip_jax.models.lpips import load_lpips
+from speech2lip_jax.provenance.origin import DISCLOSED
 from speech2lip_jax.rendering import silence
 from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
@@ -156,7 +157,9 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
     judging, judge_facts = judge_of_subject(judge, subject, test, against)
   album = Album(chosen_rows(len(test)))
   names = (metric_table.NAMES['truth'], metric_table.NAMES['model'])
-  with Scorer(landmarker, lpips) as scorer, SideBySide(names, schema.FPS, subject.sound[test].reshape(-1)) as film:
+  origin = DISCLOSED.origin(workdir or 'model', trained.digest)
+  with Scorer(landmarker, lpips) as scorer, SideBySide(
+      names, schema.FPS, subject.sound[test].reshape(-1), origin) as film:
     scores, sync = score_everything(trained, judging, scorer, album, film, baselines)
     shown = film.mp4()
   if judge_facts:

@@ -2,7 +2,7 @@
 import fractions
 import pathlib
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -11,6 +11,9 @@ from speech2lip_jax.common.media import Mp4Writer
 from speech2lip_jax.data import schema
 from speech2lip_jax.report.pictures import mouth_square, with_words
 from speech2lip_jax.report.scoring import Pair
+
+if TYPE_CHECKING:
+  from speech2lip_jax.provenance.origin import Origin
 
 MAX_S = 20.0  # of a long video the beginning
 MAX_WIDTH = 320  # pixels, of each of the two frames
@@ -23,8 +26,10 @@ STEADINESS = 0.9  # of the place where the mouths are cut out: what it keeps fro
 class SideBySide:
   """A context manager that takes the frames as they are scored."""
 
-  def __init__(self, names: tuple[str, str], fps: float, sound: np.ndarray | None):
-    """names: of the true frames and ours. sound: [m] int16 at 16 kHz from the first frame on, or None."""
+  def __init__(self, names: tuple[str, str], fps: float, sound: np.ndarray | None, origin: 'Origin | None' = None):
+    """names: of the true frames and ours. sound: [m] int16 at 16 kHz from the first frame on, or None. origin: what the film says
+    of itself in tags and manifest; it is not marked."""
+    self._origin = origin._replace(is_marked=False) if origin else None
     self._names, self._fps = names, fractions.Fraction(fps).limit_denominator(1001)
     samples = np.zeros(0, np.int16) if sound is None else sound[:round(MAX_S * schema.SAMPLE_RATE)]
     self._sound = samples[None]
@@ -56,7 +61,7 @@ class SideBySide:
       self._header = with_words(np.full((HEADER, 2 * width, 3), 255, np.uint8),
                                 [(6 + i * width, 3, name) for i, name in enumerate(self._names)])
       self._writer = Mp4Writer(self._path, HEADER + height + width, 2 * width, self._fps, self._sound, schema.SAMPLE_RATE, QUALITY,
-                               MAX_BITS)
+                               MAX_BITS, self._origin)
     self._writer.write(np.vstack([self._header, np.hstack(whole), np.hstack(mouths)]))
 
   def mp4(self) -> bytes:
