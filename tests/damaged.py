@@ -106,7 +106,8 @@ def places_in(record, path=()) -> Iterator[tuple]:
       yield from places_in(value, (*path, key))
 
 
-def _with(record, path, value):
+def replaced(record, path, value):
+  """A copy of the record with the value at `path` replaced, or with `...` taken out."""
   copy = json.loads(json.dumps(record))
   place = copy
   for key in path[:-1]:
@@ -118,27 +119,20 @@ def _with(record, path, value):
   return copy
 
 
-def of_json(folder: pathlib.Path, name: str, leave_out: tuple[str, ...] = (), reseal: Callable | None = None) -> Iterator[Damage]:
-  """Every value of a JSON record replaced by others, taken out, keys added; and what is no record at all.
-
-  leave_out: keys whose insides are free. reseal: record → record, so that its checksum is no help.
-  """
+def of_json(folder: pathlib.Path, name: str) -> Iterator[Damage]:
+  """Every value of a JSON record replaced by others, taken out, a key added; and what is no record at all."""
   record = json.loads((folder / name).read_text())
-  finish = reseal or (lambda changed: changed)
   for path in places_in(record):
-    if path[0] in leave_out:
-      continue
     old = record
     for key in path:
       old = old[key]
     for value in (..., *WRONG):
       if type(value) is type(old) and value == old:
         continue
-      text = json.dumps(finish(_with(record, path, value)))
+      text = json.dumps(replaced(record, path, value))
       word = 'taken out' if value is ... else repr(value)[:12]
-      yield Damage(f'{"resealed " if reseal else ""}JSON value', f'{name} {".".join(map(str, path))} ← {word}', _write(
-          name, lambda _, text=text: text.encode()))
+      yield Damage('JSON value', f'{name} {".".join(map(str, path))} ← {word}', _write(name, lambda _, text=text: text.encode()))
   for word, raw in (('a list', b'[]'), ('a number', b'7'), ('null', b'null'), ('no JSON', b'{"a":'), ('deep', b'[' * 100_000),
                     ('UTF-16', json.dumps(record).encode('utf-16')), ('not UTF-8', b'{"\xff": 1}'),
-                    ('a key more', json.dumps(finish(record | {'more': 1})).encode()), ('NUL', b'\0' * 100)):
+                    ('a key more', json.dumps(record | {'more': 1}).encode()), ('NUL', b'\0' * 100)):
     yield Damage('JSON: no record', f'{name}: {word}', _write(name, lambda _, raw=raw: raw))

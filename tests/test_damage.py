@@ -2,13 +2,19 @@
 import collections
 import dataclasses
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 import time
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from speech2lip_jax.common import checksums
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, schema
@@ -19,6 +25,7 @@ from speech2lip_jax.workdir.state import TrainState
 from tests import damaged
 from tests.toy_subject import write_toy_subject
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 SAMPLE = 12  # every so manieth of the damages is tried by default, all with -m slow
 SLOWEST_S = 5
 OUTCOMES = ('clear line', 'right result', 'traceback', 'silent')
@@ -200,3 +207,115 @@ def test_all_damage_is_told_or_does_no_harm(targets, target, tmp_path, capsys):
     print(f'slowest {slowest:.1f} s; all {sum(count.total() for count in counts.values())}')
     print('\n'.join(bad[:60]))
   assert bad == [] and slowest < SLOWEST_S
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=3), inside, max_size=3),
+                    max_leaves=4)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(st.data())
+def test_no_meta_of_any_kind_is_more_than_a_line_even_with_a_checksum_that_fits(old_subject, tmp_path_factory, data):
+  record = json.loads((old_subject / 'meta.json').read_text())
+  for path in data.draw(st.lists(st.sampled_from(list(damaged.places_in(record))), min_size=1, max_size=2)):
+    try:
+      record = damaged.replaced(record, path, data.draw(JSON))
+    except (TypeError, KeyError, IndexError):
+      continue  # what held that place has been replaced
+  folder = tmp_path_factory.mktemp('meta')
+  (folder / 'meta.json').write_text(json.dumps(checksums.sealed(record)))
+  try:
+    meta = schema.read_meta(folder)
+  except InputError as error:
+    assert len(str(error).splitlines()) == 1 and str(folder) in str(error)
+  else:
+    assert all(isinstance(size, int) for name in schema.array_specs(meta) for size in schema.expected_shape(name, meta))
+    assert sum(clip.num_frames for clip in meta.clips) == meta.num_frames and meta.focal_px > 0
+
+
+HEADERS = st.one_of(
+    st.binary(max_size=80),
+    st.builds(lambda descr, order, shape: repr({'descr': descr, 'fortran_order': order, 'shape': shape}).encode(),
+              st.sampled_from(['<f4', '>f4', 'O', '|V4', '<f8', '<u4', [('a', '<f4')], 'x', 3, None]),
+              st.sampled_from([True, False, 0, 'x']),
+              st.one_of(st.tuples(st.integers(-2, 10**12), st.integers(-2, 200)), st.integers(), st.just(()), st.just((162, 80)))))
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(HEADERS, st.integers(0, 3), st.integers(-1, 200))
+def test_no_header_of_an_array_is_more_than_a_line(old_subject, tmp_path_factory, header, version, length):
+  folder, meta = tmp_path_factory.mktemp('npy'), schema.read_meta(old_subject)
+  true = np.load(old_subject / 'mel.npy')
+  size = (len(header) if length < 0 else length).to_bytes(2 if version < 2 else 4, 'little')
+  (folder / 'mel.npy').write_bytes(b'\x93NUMPY' + bytes([version, 0]) + size + header + true.tobytes())
+  try:
+    array = schema.load_array(folder, 'mel', meta)
+  except InputError as error:
+    assert len(str(error).splitlines()) == 1 and str(folder) in str(error)
+  else:
+    assert (array.dtype, array.shape) == (np.float32, true.shape)
+
+
+def test_a_sound_of_another_text_is_told_without_checksums_too(old_subject, tmp_path):
+  copy = shutil.copytree(old_subject, tmp_path / 's')
+  other = write_toy_subject(tmp_path / 'other', size=32, clip_frames=(30, 20), seed=5)
+  shutil.copy(other / 'audio.wav', copy / 'audio.wav')
+  with pytest.raises(InputError, match='audio.wav: is not the sound that mel.npy was made of'):
+    schema.validate(copy)
+
+
+def test_values_that_cannot_be_are_told_without_checksums_too(old_subject, tmp_path):
+  record = json.loads((old_subject / 'meta.json').read_text())
+  for name, value, told in (('focal_px', -48.0, 'focal_px is -48.0'), ('num_frames', 51, 'its clips have 50 frames'),
+                            ('canonical_frame', 50, 'canonical_frame is 50'), ('canonical_scale', 0, 'canonical_scale is 0'),
+                            ('lip_box', record['lip_box'] | {'left': 30}, 'lies outside of the canonical image')):
+    copy = shutil.copytree(old_subject, tmp_path / name)
+    (copy / 'meta.json').write_text(json.dumps(record | {name: value}))
+    with pytest.raises(InputError, match=told):
+      schema.validate(copy)
+  for name, change, told in (('observed_from_head', lambda array: array * 1.1, 'the pose of frame 0 is no rotation'),
+                             ('observed_from_head', lambda array: array * np.float32([1, 1, -1, 1]), 'the pose of frame 0'),
+                             ('depth_canonical', lambda array: array - array.max(), 'a depth is not above 0'),
+                             ('mask_face_canonical', lambda array: array * 255, 'must be 0 and 1'),
+                             ('mel', lambda array: array * 9, 'must be within')):
+    copy = shutil.copytree(old_subject, tmp_path / f'{name}{told[:20]}')
+    np.save(copy / f'{name}.npy', change(np.load(copy / f'{name}.npy')))
+    with pytest.raises(InputError, match=f'{name}.npy: {told}'):
+      schema.validate(copy)
+
+
+def test_a_flipped_bit_beyond_what_opening_reads_is_found_by_verify(subject, tmp_path, monkeypatch):
+  copy = shutil.copytree(subject, tmp_path / 's')
+  raw = bytearray((copy / 'frames.npy').read_bytes())
+  raw[-1000] ^= 1
+  (copy / 'frames.npy').write_bytes(raw)
+  monkeypatch.setattr(schema, 'LOOKED_AT', 1000)
+  schema.validate(copy)  # as with a subject of minutes, whose frames are gigabytes
+  lines, _ = schema.damage(copy)
+  assert len(lines) == 1 and 'frames.npy: damaged' in lines[0]
+
+
+def verify(*arguments):
+  return subprocess.run([sys.executable, '-m', 'speech2lip_jax', 'verify', *map(str, arguments)], cwd=ROOT, capture_output=True,
+                        text=True)
+
+
+def test_verify_tells_what_is_whole_and_what_is_damaged_by_its_exit_status(subject, old_subject, workdir, tmp_path):
+  whole = verify(workdir, old_subject)
+  assert whole.returncode == 0, whole.stdout + whole.stderr
+  lines = whole.stdout.splitlines()
+  assert [line.split(': ')[1] for line in lines] == ['workdir whole', 'subject whole', 'expert whole', 'subject whole']
+  assert 'checkpoints of step 4, 8' in lines[0] and 'no checksums recorded' in lines[3]
+  copy, run = shutil.copytree(old_subject, tmp_path / 's'), shutil.copytree(workdir, tmp_path / 'run')
+  assert 'no checksums' not in verify('--record', copy).stdout
+  for path in (copy / 'mel.npy', max((run / 'checkpoints/4/default').rglob('d/*'), key=lambda path: path.stat().st_size),
+               run / 'expert_0/weights.npz'):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 4
+    path.write_bytes(raw)
+  damaged_ones = verify(copy, run)
+  assert damaged_ones.returncode == 1 and damaged_ones.stderr == ''
+  told = [line for line in damaged_ones.stdout.splitlines() if 'line(s) above' not in line and ' whole: ' not in line]
+  assert len(told) == 3 and 'mel.npy' in told[0] and 'checkpoints/4' in told[1] and 'weights.npz' in told[2], damaged_ones.stdout
+  assert verify(tmp_path / 'nothing').returncode == 2 and verify().returncode == 2

@@ -2,6 +2,7 @@
 import concurrent.futures
 import dataclasses
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -189,3 +190,22 @@ def test_a_folder_of_format_2_without_one_of_its_arrays_is_refused(preprocess, t
   (tmp_path / 'o' / 'source_time.npy').unlink()
   with pytest.raises(InputError, match=r'source_time\.npy: missing'):
     schema.validate(tmp_path / 'o')
+
+
+@pytest.mark.parametrize('name', ['meta.json', 'mel.npy', 'frames.npy', 'audio.wav'])
+@pytest.mark.parametrize('kind', ['flipped', 'missing', 'a folder'])
+def test_a_damaged_subject_is_whole_again_after_the_same_command_as_its_message_says(preprocess, half, tmp_path, name, kind):
+  if (name, kind) == ('meta.json', 'a folder'):
+    return  # then it is no subject folder
+  out = shutil.copytree(half.folder, tmp_path / 'o')
+  raw = bytearray((out / name).read_bytes())
+  (out / name).unlink()
+  if kind == 'flipped':
+    raw[len(raw) // 2] ^= 1
+    (out / name).write_bytes(raw)
+  elif kind == 'a folder':
+    (out / name).mkdir()
+  with pytest.raises(InputError, match='again|not a finished subject'):
+    schema.validate(out)
+  preprocess(out, 96, 2.0)
+  assert schema.identity(schema.validate(out)) == schema.identity(half.meta)

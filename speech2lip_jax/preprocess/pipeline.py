@@ -91,6 +91,8 @@ def _replace_subject(out: pathlib.Path) -> None:
     (out / 'meta.json').unlink(missing_ok=True)
     for file in sorted(meta.parent.iterdir()):
       if file != meta and not file.name.startswith('.'):  # .*.part: what a killed process was writing
+        if (out / file.name).is_dir():  # by mistake: no file of a subject is a folder
+          shutil.rmtree(out / file.name)
         os.replace(file, out / file.name)
     os.replace(meta, out / 'meta.json')
     shutil.rmtree(meta.parents[1])

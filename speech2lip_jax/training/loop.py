@@ -212,7 +212,8 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
                          num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
   validation = Validation(run)
   remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
-            f'({train.lip_pixels}), or preprocess at a smaller --size; the same command goes on from the last checkpoint')
+            f'({train.lip_pixels}); the same command then goes on from the last checkpoint. Or preprocess at a smaller --size, and '
+            'train in another --workdir')
   with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints, writes=True) as checkpoints, memory_explained(remedy):
     checkpoints.check_room(state)
     resident = make_resident(run.subject, run.features)

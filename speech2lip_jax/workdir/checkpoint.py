@@ -185,18 +185,23 @@ class Checkpoints:
         raise InputError(told) from error
       reason = (str(error).splitlines() or [type(error).__name__])[0]
       raise InputError(f'{self._folder}/{step}: does not fit this config and subject ({reason}); use another --workdir') from error
-    if told := _damage_of(self._folder / str(step), state):
+    folder = self._folder / str(step)
+    if told := _damage_of(folder, state):
       raise InputError(told)
+    known = read_records(folder).get('arrays')
+    if known is not None and (new := sorted(_digests(state).keys() - known)):  # Orbax leaves them as they were in the template
+      raise InputError(f'{folder}: does not fit this config and subject (it has no {new[0]}); use another --workdir')
     for name, leaf in leaves_by_name(state).items():
       if not np.isfinite(leaf).all():
-        raise InputError(f'{self._folder}/{step}: {name} holds numbers that are not finite; {_REMEDY}')
+        raise InputError(f'{folder}: {name} holds numbers that are not finite; {_REMEDY}')
     return state
 
   def damage(self, step: int) -> str | None:
     """A line on what is wrong with the checkpoint of `step`, all of it read; None where it is whole, as far as is recorded."""
     folder = self._folder / str(step)
     try:
-      state = self._manager.restore(step, args=ocp.args.StandardRestore())
+      with ocp.CheckpointManager(self._manager.directory, options=ocp.CheckpointManagerOptions(read_only=True)) as fresh:
+        state = fresh.restore(step, args=ocp.args.StandardRestore())  # a manager knows one kind of arguments only
     except Exception as error:  # Orbax and TensorStore raise of every kind
       return f'{folder}: damaged ({(str(error).splitlines() or [type(error).__name__])[0][:200]}); {_REMEDY}'
     return _damage_of(folder, state, are_all=True)
@@ -261,7 +266,7 @@ def _damage_of(folder: pathlib.Path, state: Any, are_all: bool = False) -> str |
   if recorded is None:
     return None
   found = _digests(state)
-  wrong = [name for name, digest in found.items() if recorded.get(name) != digest]
+  wrong = [name for name, digest in found.items() if recorded.get(name, digest) != digest]
   if are_all:
     wrong += sorted(recorded.keys() - found)
   return f'{folder}: damaged ({len(wrong)} of {len(found)} arrays, {wrong[0]} first); {_REMEDY}' if wrong else None
