@@ -92,7 +92,7 @@ def test_folders_and_files_in_each_others_place_are_told(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 def test_a_folder_without_permission_is_told(tmp_path):
   tmp_path.chmod(0o500)
-  assert 'permission denied; give a file or folder that you may write' in refused(lambda: files.write_text(tmp_path / 'a', ''))
+  assert 'permission denied; give one that you may read and write' in refused(lambda: files.write_text(tmp_path / 'a', ''))
 
 
 LIMITED = '''
@@ -207,6 +207,24 @@ def test_a_network_that_cannot_be_written_leaves_the_old_one_and_a_mixture_is_no
 def test_an_expert_has_one_writer(tmp_path):
   with files.lock(tmp_path, 'expert'), pytest.raises(InputError, match=rf'expert \(process {os.getpid()} on .* is at work there'):
     assess.train_and_judge(None, None, tmp_path, 0)
+
+
+LOCKED_SWEEP = '''
+    import pathlib, sys
+    from speech2lip_jax import cli, sweep
+    from speech2lip_jax.common import files
+    from speech2lip_jax.data import dataset
+    dataset.load_subject = lambda path: None
+    with files.lock(pathlib.Path(sys.argv[1]), 'sweep'):
+      sys.argv[:] = ['speech2lip sweep', '--config=ablation', f'--workdir={sys.argv[1]}', '--config.data.path=x']
+      cli.run_verb('sweep', sweep, sys.argv)
+'''
+
+
+def test_a_sweep_has_one_writer(tmp_path):
+  done = python(LOCKED_SWEEP, tmp_path)
+  assert done.returncode == 2 and f'error: {tmp_path}: sweep (process ' in done.stderr and len(done.stderr.splitlines()) == 1
+  assert not [path for path in tmp_path.iterdir() if path.is_dir()], 'no trial is begun'
 
 
 SWEEP = '''

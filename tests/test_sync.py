@@ -200,7 +200,8 @@ def test_the_verb_writes_expert_scores_and_plot(subject, tmp_path, capsys, monke
   assert 'fit best at 0 ± 1 frame' in told.out
   warnings = json.loads((tmp_path / 'expert/scores.json').read_text())['warnings']
   assert 'a weak judge' in warnings[0] and f'warning: {tmp_path}/expert: {warnings[0]}' in told.err
-  assert {path.name for path in (tmp_path / 'expert').iterdir()} == {'expert.json', 'weights.npz', 'scores.json', 'offsets.png'}
+  assert {path.name for path in (tmp_path / 'expert').iterdir()} == {
+      'expert.json', 'weights.npz', 'scores.json', 'offsets.png', '.lock'}
   assert isinstance(sync_expert.open_expert(tmp_path / 'expert', subject), sync_expert.Expert)
 
 

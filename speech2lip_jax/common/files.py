@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOST = re.sub(r'[^A-Za-z0-9-]+', '-', socket.gethostname())
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = {
-    errno.EACCES: 'give a file or folder that you may write', errno.EPERM: 'give a file or folder that you may write',
+    errno.EACCES: 'give one that you may read and write', errno.EPERM: 'give one that you may read and write',
     errno.EROFS: 'give a folder on a disk that can be written', errno.EISDIR: 'a file is needed here, and this is a folder',
     errno.ENOTDIR: 'a folder is needed here, and a part of this path is a file', errno.EEXIST: 'a folder is needed here, and '
     'this is a file', errno.EFBIG: 'the limit on the size of a file (ulimit -f) is too low for it',
