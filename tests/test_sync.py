@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from speech2lip_jax.common import checksums
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import expert as expert_recipe
 from speech2lip_jax.configs import schema as config_schema
@@ -163,7 +164,10 @@ def test_bad_experts_are_told_in_one_line(subject, expert, tmp_path):
     sync_expert.open_expert(tmp_path, subject)
   sync_expert.save_expert(tmp_path, expert, {})
   record = json.loads((tmp_path / 'expert.json').read_text())
-  (tmp_path / 'expert.json').write_text(json.dumps(record | {'lip_size': [8, 8]}))
+  with pytest.raises(InputError, match='expert.json: damaged'):
+    (tmp_path / 'expert.json').write_text(json.dumps(record | {'stride': 3}))
+    sync_expert.open_expert(tmp_path, subject)
+  (tmp_path / 'expert.json').write_text(json.dumps(checksums.unsealed(record) | {'lip_size': [8, 8]}))
   with pytest.raises(InputError, match='lip box of 8 × 8'):
     sync_expert.open_expert(tmp_path, subject)
   (tmp_path / 'expert.json').write_text(json.dumps(record))

@@ -304,9 +304,10 @@ def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = 
         refused.append(f'{path}: this workdir was made with config.{name}={there.get(name)!r}, now {here.get(name)!r}; '
                        'give the same config to resume, or another --workdir')
       changes.append(f'{workdir}: goes on with config.{name}={here.get(name)!r}, before {there.get(name)!r}')
-    check_subject(workdir, here['data.path'])
-  if refused:
-    raise InputError('\n'.join(refused))
+    if refused:
+      raise InputError('\n'.join(refused))
+    if subject:
+      check_subject(workdir, here['data.path'])
   if write:
     path.parent.mkdir(parents=True, exist_ok=True)
     home = path.parent.resolve()
