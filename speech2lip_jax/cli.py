@@ -106,6 +106,8 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       fail(f'unexpected argument {args[1]!r}; flags start with --, and several files go into one flag: --video a.mp4,b.mp4, '
            'patterns in quotes')
     keep_compilations()
+    if 'distributed' in flags.FLAGS and flags.FLAGS['distributed'].value:
+      os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # else JAX tells a dead peer in ten lines, beside our one
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
     try:
