@@ -116,6 +116,8 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
     keep_compilations()
     if isinstance(sys.stdout, io.TextIOWrapper):
       sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be in any encoding
+    if 'distributed' in flags.FLAGS and flags.FLAGS['distributed'].value:
+      os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # else JAX tells a dead peer in ten lines, beside our one
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint, and hundreds where one fails
       logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)

@@ -7,7 +7,8 @@ Writes metrics.json, table.md, strips.png (mouths enlarged: true, ours, differen
 and ours also play side by side. The mouth region of a frame is the set of its pixels whose C2O falls in the lip box; picture
 metrics are means over frames, ratios to the true frames are of such means. With --judge, a sync expert that nothing was trained
 against scores the lips of the finished frames; with MediaPipe's landmark model at hand, the mouth's landmarks are compared with
-the true ones. What cannot be had is null in metrics.json, with the reason.
+the true ones. What cannot be had is null in metrics.json, with the reason. With --distributed several processes score a part of the
+frames each.
 
 Two videos must agree in frame rate and size; the mouth region is then the rectangle of the true mouth's landmarks.
 """
@@ -18,7 +19,7 @@ from absl import flags
 
 from speech2lip_jax import cli
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import LANDMARKER, OUT, VIDEO, WORKDIR
+from speech2lip_jax.common.flags import DISTRIBUTED, DISTRIBUTED_FLAGS, LANDMARKER, OUT, VIDEO, WORKDIR
 
 _JUDGE = flags.DEFINE_string('judge', None, 'Folder of speech2lip expert: one with another seed, of another part of the clips '
                              '(--recipe.data.part), than the one trained against; it scores the sync. Also a folder of convert '
@@ -32,6 +33,8 @@ flags.declare_key_flag('workdir')
 flags.declare_key_flag('out')
 flags.declare_key_flag('video')
 flags.declare_key_flag('landmarker')
+for _name in DISTRIBUTED_FLAGS:
+  flags.declare_key_flag(_name)
 
 
 def main() -> None:
@@ -43,9 +46,20 @@ def main() -> None:
     raise InputError(f'--video {",".join(videos)}: is one video, compared with another: give --against FILE')
   if against and not videos:
     raise InputError(f'--against {against}: is for --video; a training run is compared with its own held-out frames')
+  if against and DISTRIBUTED.value:
+    raise InputError('--distributed: is for --workdir; two videos are compared by one process')
+  from speech2lip_jax.common import processes
+  with processes.joined():
+    _evaluate(workdir, videos, against)
+
+
+def _evaluate(workdir: str | None, videos: list[str], against: str | None) -> None:
+  import jax
+
   from speech2lip_jax.common import devices
   from speech2lip_jax.preprocess import landmarks
   from speech2lip_jax.report.table import not_measured
+  assert OUT.value
   landmarker = landmarks.model_at_hand(LANDMARKER.value)
   out = pathlib.Path(OUT.value)
   if against:
@@ -60,6 +74,8 @@ def main() -> None:
     devices.announce()
     record = evaluate(trained, out, _JUDGE.value, landmarker, _BASELINES.value, _LPIPS.value, workdir)
     about = f'{len(trained.split.test)} held-out frames, checkpoint of step {trained.step}'
+  if jax.process_index():
+    return
   print((out / 'table.md').read_text())
   for line in (record['judge'] or {}).get('warnings', []):
     print(f'warning: --judge={_JUDGE.value}: {line}', file=sys.stderr)

@@ -1,11 +1,14 @@
 """Any number of devices and processes: how many of them a recipe uses, and that they take the same steps."""
 import importlib
 import json
+import os
 
 import jax
+import numpy as np
 import pytest
 
 from speech2lip_jax.common import recipes
+from speech2lip_jax.common.cores import cores
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.sweeps import hyper
@@ -54,19 +57,33 @@ def test_processes_have_as_many_devices_each_or_are_told_how_many_may_be():
     training_loop.num_devices_used(config, 12, num_processes=3)
 
 
-def test_three_of_eight_devices_log_what_one_logs(tmp_path, monkeypatch, capsys):
+def test_a_run_uses_three_of_eight_devices_and_says_so(tmp_path, capsys):
   config = smoke.get_config().unlock()
   config.data.path, config.data.num_val_frames = str(write_toy_subject(tmp_path / 'toy')), 1
-  config.train.update(batch_size=9, num_steps=2, eval_every=2, blend_start_step=2)
+  config.train.update(batch_size=9, num_steps=1, blend_start_step=1)
   config.depth.num_frames, config.linear.share, config.linear.amplitude, config.loss.lip_perceptual_weight = 0, 0.0, 0.0, 0.0
-  records = {}
-  for count in (3, 1):
-    if count == 1:
-      monkeypatch.setattr(training_loop, 'num_devices_used', lambda *_: 1)
-    training_loop.train_and_evaluate(config, str(tmp_path / str(count)))
-    assert f'{count} of {jax.device_count()} devices are used' in capsys.readouterr().err
-    lines = [json.loads(line) for line in (tmp_path / str(count) / 'log.jsonl').read_text().splitlines()]
-    records[count] = [{name: value for name, value in line.items() if not name.startswith('time/')} for line in lines]
-  assert [line['step'] for line in records[1] if 'loss/lip' in line] == [1, 2]
-  for three, one in zip(records[3], records[1], strict=True):
-    assert three == pytest.approx(one, rel=1e-5)
+  training_loop.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert f'3 of {jax.device_count()} devices are used: config.train.batch_size=9 cannot be shared' in capsys.readouterr().err
+  records = [json.loads(line) for line in (tmp_path / 'run/log.jsonl').read_text().splitlines()]
+  assert all(np.isfinite(list(record.values())).all() for record in records) and records[-1]['step'] == 1
+
+
+def test_cores_are_those_of_the_affinity_and_of_the_control_groups(tmp_path):
+  mine = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  assert cores(str(tmp_path)) == mine
+  group = tmp_path / 'sys/fs/cgroup/job/step'
+  group.mkdir(parents=True)
+  (tmp_path / 'proc/self').mkdir(parents=True)
+  (tmp_path / 'proc/self/cgroup').write_text('0::/job/step\n')
+  (group / 'cpu.max').write_text('max 100000\n')
+  assert cores(str(tmp_path)) == mine
+  (group.parent / 'cpu.max').write_text('50000 100000\n')
+  assert cores(str(tmp_path)) == 1, 'half a core is one'
+  (tmp_path / 'proc/self/cgroup').write_text('4:memory:/a\n3:cpu,cpuacct:/b\n')
+  old = tmp_path / 'sys/fs/cgroup/cpu/b'
+  old.mkdir(parents=True)
+  (old / 'cpu.cfs_quota_us').write_text('-1\n')
+  (old / 'cpu.cfs_period_us').write_text('100000\n')
+  assert cores(str(tmp_path)) == mine
+  (old / 'cpu.cfs_quota_us').write_text('100000\n')
+  assert cores(str(tmp_path)) == 1

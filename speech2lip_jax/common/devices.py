@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from speech2lip_jax.common.cores import cores
 from speech2lip_jax.common.errors import InputError
 
 CUDA_13_DRIVER = 580  # the first NVIDIA driver for CUDA 13
@@ -27,8 +28,7 @@ def described() -> str:
   processes = _counted(jax.process_count(), 'process')
   if devices[0].platform != 'cpu':
     return f'{processes}, {len(devices)} × {devices[0].device_kind}'
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  return f'{processes}, {_counted(len(devices), "CPU device")} ({_counted(cores, "core")})'
+  return f'{processes}, {_counted(len(devices), "CPU device")} ({_counted(cores(), "core")})'
 
 
 def nvidia_driver(root: str = '/') -> int | None:

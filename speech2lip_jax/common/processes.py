@@ -5,24 +5,38 @@ died, says so in one line and ends within 30 seconds, where it would hang in the
 """
 import contextlib
 import ctypes
+import itertools
 import os
+import pickle
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.flags import COORDINATOR, DISTRIBUTED, NUM_PROCESSES, PROCESS_ID, START_TIMEOUT
 
 STOPPED, LOST_PEER = 75, 76  # exit statuses: all agreed to stop, the same command goes on; another process is gone
-HEARTBEAT_S = 10  # a process that has not been heard of for so long is dead
+HEARTBEAT_S = 20  # a process that has not been heard of for so long is dead
 LOOK_S = 1.0  # from one look at who lives to the next
-LISTEN_S = 60.0  # of one question to process 0
-VERDICT_S = 13.0  # that a failed process waits to learn whether a peer's death is the reason
-END_S = 3600.0  # that finished processes wait for slower ones
+CONNECT_S = 2.0
+VERDICT_S = 23.0  # that a failed process waits to learn whether a peer's death is the reason
+END_S = 7 * 86400.0  # that processes wait for slower ones; those that died are not waited for
+
+_Thing = TypeVar('_Thing')
+
+
+class _Alone(NamedTuple):
+  """As much of the state of `jax.distributed` as is read here, of a process without others."""
+  process_id: int = 0
+  num_processes: int = 1
+  client: Any = None
+
+
+_place: Any = _Alone()
+_meetings = itertools.count()  # a barrier's name serves once
 
 
 @contextlib.contextmanager
@@ -40,7 +54,6 @@ def joined(can_stop: bool = False) -> Iterator[None]:
   if not DISTRIBUTED.value:
     yield
     return
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # else the library tells a dead peer in ten lines, beside our one
   import jax
   from jax._src import distributed  # the public module hides its client, which alone knows who lives
   jax.config.update('jax_enable_recoverability', True)  # a peer's death is then an exception, and not SIGABRT
@@ -58,8 +71,9 @@ def joined(can_stop: bool = False) -> Iterator[None]:
                      '--process_id, or start it on a cluster that tells them') from error
   finally:
     timer.cancel()
-  client, index, count = state.client, state.process_id, state.num_processes
-  watch = _Watch(client, index, count)
+  global _place
+  _place = state
+  watch = _Watch(state)
   try:
     yield
     watch.leave()
@@ -78,19 +92,39 @@ def joined(can_stop: bool = False) -> Iterator[None]:
       jax.distributed.shutdown()
 
 
+def index() -> int:
+  """Which process this is, from 0; unlike `jax.process_index`, it leaves JAX and the devices alone."""
+  return _place.process_id
+
+
 def share(count: int) -> slice:
   """This process's part of `count` things in order."""
-  import jax
-  first, stop = (count * i // jax.process_count() for i in (jax.process_index(), jax.process_index() + 1))
+  first, stop = (count * i // _place.num_processes for i in (index(), index() + 1))
   return slice(first, stop)
 
 
+def dealt(things: list[_Thing]) -> list[_Thing]:
+  """This process's part of things in any order, dealt out like cards."""
+  return things[index()::_place.num_processes]
+
+
 def meet(name: str) -> None:
-  """Returns when all processes have come here."""
+  """Returns when all processes have come here, however long that takes."""
+  if _place.num_processes > 1:
+    _place.client.wait_at_barrier(f'speech2lip_{name}_{next(_meetings)}', int(1000 * END_S))
+
+
+def gathered(value: Any) -> list[Any]:
+  """Every process's value, in the order of the processes, in all of them; whatever pickle can write."""
   import jax
+  import numpy as np
   from jax.experimental import multihost_utils
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
+  if jax.process_count() == 1:
+    return [value]
+  data = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array([len(data)], np.int32)).ravel()
+  rows = multihost_utils.process_allgather(np.pad(data, (0, sizes.max() - len(data))))
+  return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows.reshape(len(sizes), -1), sizes)]  # of our own peers
 
 
 def _end(line: str, status: int) -> None:
@@ -111,10 +145,14 @@ def _who_is_missing(state: Any, waited_s: float) -> str:
           '--coordinator_address and --num_processes, or give a larger --start_timeout')
 
 
-def _answers(address: str) -> bool:
+def _connection(address: str) -> socket.socket:
   host, _, port = address.rpartition(':')
+  return socket.create_connection((host.strip('[]'), int(port)), timeout=CONNECT_S)
+
+
+def _answers(address: str) -> bool:
   try:
-    socket.create_connection((host.strip('[]'), int(port)), timeout=2.0).close()
+    _connection(address).close()
   except (OSError, ValueError):
     return False
   return True
@@ -123,39 +161,44 @@ def _answers(address: str) -> bool:
 class _Watch:
   """Threads that end this process when a peer has died. Every process runs them: they meet at each look."""
 
-  def __init__(self, client: Any, index: int, count: int):
-    self._client, self._index, self._count = client, index, count
-    self._everyone = list(range(count))
+  def __init__(self, state: Any):
+    self._client, self._index, self._count = state.client, state.process_id, state.num_processes
+    self._address, self._everyone = state.coordinator_address, list(range(state.num_processes))
     self._is_over = threading.Event()
     self._thread = threading.Thread(target=self._look, daemon=True)
     self._thread.start()
-    if index:
+    if self._index:
       _hold_abort()
       threading.Thread(target=self._listen, daemon=True).start()
 
   def _look(self) -> None:
+    failures = 0
     while not self._is_over.wait(LOOK_S):
       try:
         lost = set(self._everyone) - set(self._client.get_live_nodes(self._everyone))
-      except Exception:  # noqa: BLE001  the library's own, of whatever kind: process 0, who keeps the list, does not answer
-        lost = {0}
-      if lost:
-        self._tell(lost)
+        if lost:
+          self._tell(lost, '')
+        failures = 0
+      except Exception as error:  # noqa: BLE001  the library's own, of whatever kind: process 0, who keeps the list, does not answer
+        failures += 1
+        if failures > 1 or not _answers(self._address):
+          self._tell({0}, str(error))
 
   def _listen(self) -> None:
-    """Waits on process 0 without a pause: the library aborts this process in the moment that connection breaks."""
-    while not self._is_over.is_set():
-      started = time.monotonic()
-      with contextlib.suppress(Exception):
-        self._client.blocking_key_value_get('speech2lip_never', int(1000 * LISTEN_S))
-      if time.monotonic() - started < LISTEN_S / 2:
-        self._tell({0})
+    """Holds a connection to process 0: in the moment that its own breaks, the library aborts this process with a dump."""
+    while not self._is_over.wait(LOOK_S):
+      with contextlib.suppress(OSError), _connection(self._address) as connection:
+        connection.settimeout(None)
+        while connection.recv(4096):
+          pass
+      if not _answers(self._address):  # else the server was tired of a client that says nothing
+        self._tell({0}, '')
 
-  def _tell(self, lost: set[int]) -> None:
+  def _tell(self, lost: set[int], reason: str) -> None:
     if not self._is_over.is_set():
-      names = ' and '.join(map(str, sorted(lost)))
+      names, because = ' and '.join(map(str, sorted(lost))), reason.splitlines()[:1]
       _end(f'process {self._index} of {self._count}: ends, because process {names} ended or cannot be reached; see what it '
-           'printed, then give the same command again', LOST_PEER)
+           f'printed, then give the same command again{f" ({because[0]})" if because else ""}', LOST_PEER)
 
   def stop(self) -> None:
     """Nobody's end matters any more."""

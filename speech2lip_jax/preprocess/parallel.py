@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from speech2lip_jax.common.cores import cores
 from speech2lip_jax.common.progress import Bar
 
 
 def make_pool(num_workers: int | None = None) -> concurrent.futures.ProcessPoolExecutor:
   """A pool of one process per core (or `num_workers`)."""
   return concurrent.futures.ProcessPoolExecutor(
-      num_workers or os.cpu_count() or 1, mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker,
+      num_workers or cores(), mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker,
       initargs=(os.getpid(),))
 
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from speech2lip_jax.common import files
+from speech2lip_jax.common import files, processes
+from speech2lip_jax.common.cores import cores
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
@@ -67,14 +68,24 @@ def preprocess(patterns: Sequence[str],
   sources = (video.expand_inputs(list(tracks), '--tracks') if tracks is not None
              else [landmarks.find_model(landmarker)] * len(infos))
   work = _Work(out, infos, size, canonical_scale, sources, tracks is not None)
-  if not work.is_finished():
+  is_finished = work.is_finished()
+  processes.meet('before')
+  if not is_finished:
+    if processes.index():
+      processes.meet('begun')
+      if not work.is_finished():
+        work.find_landmarks()
+        processes.meet('done')
+      return schema.read_meta(out)
     (out / 'stages').mkdir(parents=True, exist_ok=True)
     with files.lock(out, 'preprocess'):
       _replace_subject(out)  # a run that was stopped while it did that had nothing else left to do
+      processes.meet('begun')
       if not work.is_finished():
         print(f'{out}: from {len(infos)} video file(s), {sum(info.num_frames for info in infos)} frames', flush=True)
         meta = work.run(started)
         _summarise(out, meta, time.monotonic() - started)
+        processes.meet('done')
         return meta
   meta = schema.read_meta(out)
   print(f'{out}: already made from these {len(infos)} videos with --size {meta.width}; nothing to do')
@@ -186,6 +197,7 @@ class _Work:
       self._timed('sound check', audio.check, info)
     with parallel.make_pool() as pool:
       self._timed('landmarks', self._find_landmarks, pool)
+      processes.meet('landmarks')
       plan = self._timed('clips', clips.plan, self.segments, self.infos, self.asked[0])
       for note in plan.notes:
         print(note)
@@ -218,6 +230,13 @@ class _Work:
       path.unlink()
     return meta
 
+  def find_landmarks(self) -> None:
+    """The part of one of several processes that are not the first, which does all the rest."""
+    from speech2lip_jax.preprocess import parallel
+    with parallel.make_pool() as pool:
+      self._find_landmarks(pool)
+    processes.meet('landmarks')
+
   def _make_room(self) -> None:
     """Removes what other runs left unfinished, once it is known that this one can be done."""
     for path in (self.out / 'stages').iterdir():
@@ -239,6 +258,9 @@ class _Work:
     todo = [segment for segment in self.segments if not stages.is_done(segment.path, segment.mark)]
     total = sum(segment.stop - segment.start for segment in self.segments)
     left = sum(segment.stop - segment.start for segment in todo)
+    is_first = total == left and not processes.index()
+    processes.meet('looked')  # all know the same ones to be left
+    todo = processes.dealt(todo)
     calls: list[tuple]
     work: Callable[..., int]
     if self.are_tracks:
@@ -248,13 +270,13 @@ class _Work:
       work = tracks.copy_segment
     else:
       model_path = self.sources[0]
-      if total == left and not pool.submit(landmarks.count_probe_faces, self.infos, model_path).result():
+      if is_first and not pool.submit(landmarks.count_probe_faces, self.infos, model_path).result():
         raise InputError(
             f'{", ".join(info.path for info in self.infos[:5])}{" ..." if len(self.infos) > 5 else ""}: no face found in '
             'any of the frames looked at; pass videos that show one face, large and from the front')
       calls, work = [(segment, model_path) for segment in todo], landmarks.detect_segment
     if todo:
-      parallel.run_all(pool, work, calls, 'landmarks', total, total - left)
+      parallel.run_all(pool, work, calls, 'landmarks', total, total - left)  # of several processes, each sees its own share pass
 
   def _write_frames(self, pool, plan) -> None:
     from speech2lip_jax.preprocess import clips, parallel, stages
@@ -339,7 +361,7 @@ class _Work:
       return
     lips = files.create_array(self.new / 'rgb_lip_canonical.npy', np.uint8, (len(frames), box.height, box.width, 3))
     read = functools.partial(projection.read_lips, box=box, depth_canonical=depth, focal_px=track.focal_px)
-    with futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # SciPy reads without the interpreter lock
+    with futures.ThreadPoolExecutor(cores()) as threads:  # SciPy reads without the interpreter lock
       results = threads.map(lambda n: read(frames[n], observed_from_canonical=moves[n]), range(len(frames)))
       for n, image in enumerate(Bar(results, total=len(frames), title='lips')):
         lips[n] = image

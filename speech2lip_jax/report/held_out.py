@@ -7,11 +7,14 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cv2
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common import processes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import write_text
 from speech2lip_jax.common.pictures import write_png
@@ -59,71 +62,85 @@ def nearest_windows(queries: np.ndarray, references: np.ndarray, count: int, chu
   return np.concatenate(rows)
 
 
-def candidates(trained: Trained, baselines: bool) -> dict[str, Callable[[], Iterator[Prediction]]]:
+def candidates(trained: Trained, baselines: bool, part: slice) -> dict[str, Callable[[], Iterator[Prediction]]]:
   """What is scored, by name: 'model', and with `baselines` the oracle and the baselines, all composed in the same way.
+
+  part: the rows of the test split wanted. Speech and silence are heard in all of it.
 
   The baselines take their lips from the frames that are not test frames, validation included; they hear mel whatever the model
   hears, so that they stay the same.
   """
   subject, split, steps = trained.subject, trained.split, trained.config.audio.window_steps
-  mouths = trained.subject_mouths(split.test)
-  model = {'model': lambda: trained.predictor.from_mouths(split.test, mouths)}
+  test, mouths = split.test[part], trained.subject_mouths(split.test)
+  mouths = silence.Mouths(mouths.audio_embedding[part], mouths.rest[part], mouths.residual)
+  model = {'model': lambda: trained.predictor.from_mouths(test, mouths)}
   if not baselines:
     return model
   known = np.sort(np.concatenate([split.train, split.val]))
   mel = lambda frame_ids: subject_mel_windows(subject, frame_ids, steps)
-  nearest = known[nearest_windows(mel(split.test), mel(known), min(NUM_NEAREST, len(known)))]
+  nearest = known[nearest_windows(mel(test), mel(known), min(NUM_NEAREST, len(known)))]
   mean = mean_lips(subject, known)
   lips = subject.rgb_lip_canonical
-  from_lips = lambda rgb_lip_of_rows: lambda: trained.predictor.from_lips(split.test, rgb_lip_of_rows)
-  plain = {'without_blend_net': lambda: trained.predictor.from_mouths(split.test, mouths, with_blend_net=False)}
+  from_lips = lambda rgb_lip_of_rows: lambda: trained.predictor.from_lips(test, rgb_lip_of_rows)
+  regressed = lambda paint: from_lips(lambda rows: paint(rows + (part.start or 0)))
+  plain = {'without_blend_net': lambda: trained.predictor.from_mouths(test, mouths, with_blend_net=False)}
   return model | (plain if trained.predictor.with_blend_net else {}) | {
-      'oracle': from_lips(lambda rows: lips[split.test[rows]] / np.float32(255)),
+      'oracle': from_lips(lambda rows: lips[test[rows]] / np.float32(255)),
       'mean_lips': from_lips(lambda rows: np.broadcast_to(mean, (len(rows), *mean.shape))),
       'nearest': from_lips(lambda rows: lips[nearest[rows, 0]] / np.float32(255)),
       'nearest_8_mean': from_lips(lambda rows: lips[nearest[rows]].mean(1, dtype=np.float32) / 255),
-  } | {name: from_lips(paint) for name, paint in regressed_lips(subject, split, steps).items()}
+  } | {name: regressed(paint) for name, paint in regressed_lips(subject, split, steps).items()}
 
 
 def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, album: Album, film: SideBySide,
                      baselines: bool) -> tuple[dict[str, Scores], dict[str, dict[str, float]]]:
   """Renders and scores the test split: the truth and the model in one pass, then the oracle and the baselines.
 
+  Of several processes each takes a part of the frames, and `film` holds that of the first.
+
   Returns:
     By name ('truth', 'model', …): `Scores`; `Judge.scores`, empty without a judge.
   """
+  is_main, mine = jax.process_index() == 0, processes.share(len(trained.split.test))
+  before = min(mine.start, 1)  # the frame before tells the first one's motion
+  part = slice(mine.start - before, mine.stop)
   subject, test, frames = trained.subject, trained.split.test, trained.subject.frames
   points = lip_points(subject)
-  with stage('audio embeddings and baselines' if baselines else 'audio embeddings'):
-    everything = candidates(trained, baselines)
+  with stage('audio embeddings and baselines' if baselines else 'audio embeddings', show=is_main):
+    everything = candidates(trained, baselines, part)
   scores: dict[str, Scores] = {}
-  sync: dict[str, dict[str, float]] = {}
+  views: dict[str, list[np.ndarray]] = {}
 
-  def keep(row: int, pair: Pair, values: dict[str, float]) -> None:
-    album.keep(row, pair, values)
-    film.keep(row, pair, values)
+  def kept(*keepers):
+    def keep(row: int, pair: Pair, values: dict[str, float]) -> None:
+      for each in keepers if row >= before else ():
+        each(part.start + row, pair, values)
+    return keep
 
-  def pairs(name: str, predictions: Iterator[Prediction], views: dict[str, list[np.ndarray]]) -> Iterator[Pair]:
-    for row, prediction in enumerate(predictions):
+  def pairs(name: str, predictions: Iterator[Prediction]) -> Iterator[Pair]:
+    for row, prediction in enumerate(predictions, part.start):
       pictures = {name: prediction.rgb_face, 'truth': np.array(frames[test[row]])}
-      for shown in views:
-        if judge:
-          views[shown].append(judge.view(row, pictures[shown]))
+      for shown in (name, 'truth') if name == 'model' else (name,):
+        if judge and row >= mine.start:
+          views.setdefault(shown, []).append(judge.view(row, pictures[shown]))
       bar.update()
       seen_lips = np.asarray(points(subject.observed_from_canonical[test[row]]))
       yield Pair(prediction.rgb_face, pictures['truth'], prediction.mask_mouth, prediction.window, prediction.jaw, seen_lips)
 
-  with Bar(total=len(everything) * len(test), title='model', compiles=True) as bar:
+  with Bar(total=len(everything) * (part.stop - part.start), title='model', compiles=True, show=is_main) as bar:
     for name, predictions in everything.items():
       bar.set_description(name, refresh=False)
       bar.compiling()
-      views: dict[str, list[np.ndarray]] = {'truth': [], name: []} if name == 'model' else {name: []}
       if name == 'model':
-        scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions(), views), keep)
+        scores[name], scores['truth'] = scorer.run_with_truth(pairs(name, predictions()), kept(album.keep, film.keep))
       else:
-        scores[name] = scorer.run(pairs(name, predictions(), views), album.keep_other(name))
-      sync |= {shown: judge.scores(seen) if judge else {} for shown, seen in views.items()}
-  return scores, sync
+        scores[name] = scorer.run(pairs(name, predictions()), kept(album.keep_other(name)))
+  scores = {name: each.without_first(before) for name, each in scores.items()}
+  everyones = processes.gathered((scores, views, album))
+  for _, _, other in everyones[1:] if is_main else ():
+    album.add(other)
+  sync = {name: judge.scores([view for _, seen, _ in everyones for view in seen[name]]) if judge else {} for name in scores}
+  return {name: Scores.joined([each[name] for each, _, _ in everyones]) for name in scores}, sync
 
 
 def closed_threshold(trained: Trained) -> float | None:
@@ -136,8 +153,8 @@ def closed_threshold(trained: Trained) -> float | None:
 
 
 def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, landmarker: str | None = None,
-             baselines: bool = True, lpips: str | None = None, workdir: str | os.PathLike | None = None) -> dict:
-  """Scores the test split and writes metrics.json, table.md, strips.png and report.html into `out`.
+             baselines: bool = True, lpips: str | None = None, workdir: str | os.PathLike | None = None) -> dict[str, Any]:
+  """Scores the test split and writes metrics.json, table.md, strips.png and report.html into `out`, in the first process.
 
   Args:
     judge, baselines, lpips: see the flags.
@@ -158,8 +175,8 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
   album = Album(chosen_rows(len(test)))
   names = (metric_table.NAMES['truth'], metric_table.NAMES['model'])
   origin = DISCLOSED.origin(workdir or 'model', trained.digest)
-  with Scorer(landmarker, lpips) as scorer, SideBySide(
-      names, schema.FPS, subject.sound[test].reshape(-1), origin) as film:
+  sound = subject.sound[test[processes.share(len(test))]].reshape(-1)
+  with Scorer(landmarker, lpips) as scorer, SideBySide(names, schema.FPS, sound, origin) as film:
     scores, sync = score_everything(trained, judging, scorer, album, film, baselines)
     shown = film.mp4()
   if judge_facts:
@@ -174,6 +191,8 @@ def evaluate(trained: Trained, out: pathlib.Path, judge: str | None = None, land
       'definitions': metric_table.definitions(),
       'baselines': {name: row for name, row in rows.items() if name != 'model'}}
   record['reasons'] = reasons(record, landmarker, lpips, judge)
+  if jax.process_index():
+    return record
   out.mkdir(parents=True, exist_ok=True)
   write_text(out / 'table.md', metric_table.markdown(rows))
   report = _report(trained, record, rows, scores, album, shown, workdir)

@@ -74,6 +74,20 @@ class Album:
       push(self._worst, (-self._last.psnr_lip, self._last.row, self._last))
       self._last = None
 
+  def add(self, other: 'Album') -> None:
+    """Takes what another album has kept of later frames."""
+    self._put_away()
+    self.chosen += other.chosen
+    for name, pictures in other.others.items():
+      self.others.setdefault(name, []).extend(pictures)
+    by_stretch: dict[int, Shot] = {}
+    for shot in self.worst() + other.worst():
+      by_stretch.setdefault(shot.row // APART, shot)
+      by_stretch[shot.row // APART] = min(by_stretch[shot.row // APART], shot, key=lambda shot: shot.psnr_lip)
+    worst = sorted(by_stretch.values(), key=lambda shot: shot.psnr_lip)[:NUM_WORST]
+    self._worst = [(-shot.psnr_lip, shot.row, shot) for shot in worst]
+    heapq.heapify(self._worst)
+
   def worst(self) -> list[Shot]:
     """The frames with the lowest psnr_lip, lowest first, at most one of each `APART` in a row."""
     self._put_away()

@@ -67,6 +67,18 @@ class Scores:
   values: dict[str, np.ndarray]
   landmarks: np.ndarray | None
 
+  def without_first(self, count: int) -> 'Scores':
+    """Those of the frames after so many."""
+    return Scores({name: values[count:] for name, values in self.values.items()},
+                  None if self.landmarks is None else self.landmarks[count:])
+
+  @classmethod
+  def joined(cls, parts: 'list[Scores]') -> 'Scores':
+    """Those of all parts, one after another."""
+    found = [part.landmarks for part in parts if part.landmarks is not None]
+    return cls({name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+               np.concatenate(found) if found else None)
+
   def points(self) -> np.ndarray:
     """[n, 20, 2], see `metrics.mouth_points`."""
     return mouth_points.mouth_points(self._known_landmarks())

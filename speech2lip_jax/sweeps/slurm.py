@@ -2,7 +2,7 @@
 
 What a trial has come to is read from its own files, since a cluster's accounting may be off: WORKDIR/slurm.json says which job
 it belongs to and how its commands ended. Whether that job is still there, `squeue` says. A job that is put back into the queue, by
-preemption, at its time limit or by `scontrol requeue`, goes on from the checkpoint that its training wrote when asked to stop.
+preemption, at its time limit or by `scontrol requeue`, goes on from the checkpoint that its training wrote when it was told.
 """
 import json
 import pathlib

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from speech2lip_jax.common import media
+from speech2lip_jax.common.cores import cores
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.common.progress import Bar
@@ -170,7 +171,7 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
 
 def _pictures(subject: SyntheticSubject) -> Iterator[np.ndarray]:
   """All frames in order, rendered by as many threads as there are cores (OpenCV and NumPy let go of the interpreter)."""
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
     for start in range(0, subject.num_frames, FRAMES_AT_ONCE):
       yield from pool.map(lambda frame: subject.render(frame).rgb, range(start, min(start + FRAMES_AT_ONCE, subject.num_frames)))
 

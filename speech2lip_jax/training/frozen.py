@@ -4,9 +4,8 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
-from jax.experimental import multihost_utils
 
-from speech2lip_jax.common import recipes
+from speech2lip_jax.common import processes, recipes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.input_pipeline import SyncSampler
 from speech2lip_jax.models.lpips import MIN_SIZE as LPIPS_MIN_SIZE
@@ -31,8 +30,7 @@ def _own_experts(run: Run, workdir: str) -> list[pathlib.Path]:
       recipe.seed = i
       print(f'training sync expert {i + 1} of {len(folders)} first', file=sys.stderr)
       save_expert(path, train_expert(run.subject, run.split.train, recipe), {'subject': run.subject.folder.name, 'seed': i})
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices('expert')
+  processes.meet('expert')
   return folders
 
 
