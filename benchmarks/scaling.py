@@ -40,30 +40,42 @@ def main() -> None:
 
   from benchmarks.speed import Bench, gflop, make_subject
   from speech2lip_jax.common.devices import replicate, shard
+  from speech2lip_jax.data.input_pipeline import TrainBatches
+  from speech2lip_jax.models.lpips import OWN, load_lpips
   from speech2lip_jax.training import step as train_step
+  from speech2lip_jax.workdir.state import FITTED
   with tempfile.TemporaryDirectory() as folder:
-    subject = make_subject(folder, 256)
-    bench = Bench(subject)
+    bench = Bench(make_subject(folder, 256))
+    constants, resident, lpips = bench.constants, bench.resident(), load_lpips(OWN)
 
-    def lowered(num_frames: int, num_devices: int):
+    def lowered(num_frames: int, lip_pixels: int, num_perceived: int = 0, num_devices: int = 1):
       devices = jax.devices()[:num_devices]
-      bench.config.train.batch_size = num_frames * num_devices
-      batch = shard(bench.batches().batch(0, with_frames=False), num_devices)
+      bench.config.train.lip_pixels = lip_pixels
+      batches = TrainBatches(bench.subject, bench.split.train, seed=0, batch_size=num_frames * num_devices,
+                             blend_every=bench.config.train.blend_every, num_perceived=num_perceived, num_devices=num_devices)
+      batch = shard(batches.batch(0, with_frames=False, with_perceived=num_perceived > 0), num_devices)
       step = train_step.make_train_step(bench.model, bench.optimizer, bench.config, devices)
-      state, *others = replicate((bench.state, bench.resident(), bench.constants, train_step.Frozen()), devices)
+      state, *others = replicate((bench.state, resident, constants, train_step.Frozen(None, lpips)), devices)
       return step, state, batch, *others
 
-    work = {num_frames: gflop(*lowered(num_frames, 1)) for num_frames in sorted({FRAMES // count for count in DEVICES})}
-    count, size = sent(*lowered(FRAMES, 2))
-  num_parameters = sum(x.size for x in jax.tree.leaves(bench.state.params))
-  print(f'{num_parameters:,} parameters with what is fitted before training; '
-        f'{count} all-reduce operations of {size:,} bytes a step\n')
-  print('| devices | strong: frames a device | GFLOP a device | at best | weak: frames in all | GFLOP a device |')
-  print('|---|---|---|---|---|---|')
-  for devices in DEVICES:
-    share = work[FRAMES // devices]
-    print(f'| {devices} | {FRAMES // devices} | {share:.2f} | {work[FRAMES] / share:.2f} × | {FRAMES * devices:,} | '
-          f'{work[FRAMES]:.2f} |')
+    default = bench.config.train.lip_pixels
+    shares = [FRAMES // devices for devices in DEVICES]
+    columns = {f'{default} lip pixels': [gflop(*lowered(share, default)) for share in shares],
+               'all lip pixels': [gflop(*lowered(share, 0)) for share in shares],
+               'with two frames by the perceptual network': [
+                   gflop(*lowered(share, default, 1 if devices > 1 else 2)) for share, devices in zip(shares, DEVICES)]}
+    count, size = sent(*lowered(FRAMES // 2, default, num_devices=2))
+  sizes = {name: sum(x.size for x in jax.tree.leaves(part)) for name, part in bench.state.params.items()}
+  trained = sum(size for name, size in sizes.items() if name not in FITTED)
+  print(f'{trained:,} parameters are trained, {sum(sizes.values()) - trained:,} were fitted before; {count} all-reduce operations '
+        f'sum {size:,} bytes a step\n')
+  print('GFLOP of a device, and how many times less that is than one alone has:\n')
+  print(f'| devices | frames of each, strong | {" | ".join(columns)} | frames in all, weak | {" | ".join(columns)} |')
+  print('|---' * (2 * len(columns) + 3) + '|')
+  for row, devices in enumerate(DEVICES):
+    strong = [f'{work[row]:.2f}, {work[0] / work[row]:.2f} ×' for work in columns.values()]
+    weak = [f'{work[0]:.2f}' for work in columns.values()]
+    print(f'| {devices} | {FRAMES // devices} | {" | ".join(strong)} | {FRAMES * devices:,} | {" | ".join(weak)} |')
 
 
 if __name__ == '__main__':

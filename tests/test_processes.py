@@ -110,6 +110,7 @@ def test_two_processes_of_which_one_is_asked_to_stop_save_one_step_and_go_on_wit
 
   started = train(tmp_path / 'stopped')
   while not (tmp_path / 'stopped/log.jsonl').is_file() or max(log_of(tmp_path / 'stopped'), default=0) < 5:
+    assert all(process.poll() is None for process in started)
     time.sleep(0.01)
   started[1].send_signal(signal.SIGTERM)
   assert [process.wait() for process in started] == [75, 75]

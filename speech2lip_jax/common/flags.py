@@ -37,7 +37,7 @@ DISTRIBUTED = flags.DEFINE_bool(
 COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
 NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes work together.')
 PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
-START_TIMEOUT = flags.DEFINE_integer('start_timeout', 25, 'Seconds that a process waits for the others to start.', lower_bound=1)
+START_TIMEOUT = flags.DEFINE_integer('start_timeout', 20, 'Seconds that a process waits for the others to start.', lower_bound=1)
 DISTRIBUTED_FLAGS = ('distributed', 'coordinator_address', 'num_processes', 'process_id', 'start_timeout')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Pictures a device renders at once.', lower_bound=1)
 

@@ -24,7 +24,7 @@ from speech2lip_jax.sync.loss import sync_loss
 from speech2lip_jax.training import losses
 from speech2lip_jax.training.augment import augmented, heard
 from speech2lip_jax.training.frozen import Frozen
-from speech2lip_jax.workdir.state import TrainState
+from speech2lip_jax.workdir.state import FITTED, TrainState
 
 AXIS = 'device'
 
@@ -202,7 +202,9 @@ def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, 
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (_, (terms, batch_stats)), gradients = gradient_fn(state.params, state.batch_stats, batch, resident, constants, frozen,
                                                             step_key)
-    gradients, terms, batch_stats = jax.lax.pmean((gradients, terms, batch_stats), AXIS)
+    networks = {name: gradient for name, gradient in gradients.items() if name not in FITTED}
+    networks, terms, batch_stats = jax.lax.pmean((networks, terms, batch_stats), AXIS)
+    gradients = gradients | networks  # those of what was fitted are 0 and need not be sent
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # A short memory at first, so that the average is not held back by the initial weights.
