@@ -108,7 +108,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
     keep_compilations()
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint, and hundreds where one fails
-      logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)
+      logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
     try:
       module.main()
     except InputError as error:
