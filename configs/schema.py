@@ -267,4 +267,4 @@ def check(config: Any, recipe: str = 'default', where: str = '', known: Mapping[
   flag = 'config' if recipe == 'default' else 'recipe'
   lines = [f'{where}{flag}{"" if line.startswith(":") else "."}{line}' for line in problems(config, recipe, known)]
   if lines:
-    raise InputError('\n'.join(lines))
+    raise InputError(*lines)

@@ -120,7 +120,7 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
       os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # else JAX tells a dead peer in ten lines, beside our one
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint, and hundreds where one fails
-      logging.get_absl_handler().addFilter(lambda record: 'orbax' not in record.pathname)
+      logging.get_absl_logger().addFilter(lambda record: 'orbax' not in record.pathname)
     try:
       recipes.check_flags({flag.name for flag in usage.key_flags(module)})
       module.main(*words)

@@ -456,8 +456,9 @@ class Laboratory:
           real_open = builtins.open
 
           def report(record):
-            with real_open(answer, 'w') as file:
+            with real_open(f'{answer}.new', 'w') as file:
               json.dump(record, file)
+            os.replace(f'{answer}.new', answer)  # it may be killed here, too
           code = work(report)
       except BaseException:  # noqa: BLE001  told in the output; a forked test process must not go on
         traceback.print_exc()

@@ -49,7 +49,7 @@ def fails(*arguments):
 
 
 def test_an_unknown_verb_lists_the_verbs():
-  assert 'preprocess, train, expert, render, dub, evaluate' in fails('dance')
+  assert 'preprocess, train, expert, render, dub, inspect, evaluate' in fails('dance')
 
 
 def test_a_misspelt_config_field_is_named(folder, tmp_path):
@@ -108,11 +108,11 @@ def test_rendering_needs_a_trained_workdir_and_a_sound(tmp_path):
 @pytest.mark.parametrize('verb', cli.VERBS)
 def test_help_lists_every_flag_of_the_verb_with_its_default(verb):
   text, known = usage.help_text(verb, cli.load_verb(verb)), flags_of(verb)
-  words = f' {cli.load_verb(verb).WORDS}' if verb == 'verify' else ''
+  words = f' {cli.load_verb(verb).WORDS}' if verb in ('inspect', 'verify') else ''
   assert text.startswith(f'usage: speech2lip {verb}{words} [flags]\n')
   listed = re.findall(r'^  --(?:\[no\])?(\w+)', text, re.MULTILINE)
   assert listed == list(known) and ' '.join(text.split()).count('(default: ') == len(known)
-  assert ({'workdir', 'out'} & set(known) or words) and all(flag.help for flag in known.values())
+  assert ({'workdir', 'out'} & set(known) or words or verb == 'doctor') and all(flag.help for flag in known.values())
   assert ('config fields:' in text) == bool({'config', 'recipe'} & set(known))
 
 

@@ -14,7 +14,7 @@ def one_line(text: str) -> str:
 
 
 class InputError(Exception):
-  """Bad input; the message is one line that names the file, the value found and the remedy."""
+  """Bad input. lines: one that names the file, the value found and the remedy; or one for each of several mistakes."""
 
-  def __init__(self, message: str = ''):
-    super().__init__(one_line(message))
+  def __init__(self, *lines: str):
+    super().__init__('\n'.join(map(one_line, lines)))

@@ -325,7 +325,8 @@ def load_sound(folder: os.PathLike | str, meta: SubjectMeta) -> np.ndarray:
 
 def _value_problems(name: str, array: np.ndarray, meta: SubjectMeta) -> str | None:
   """What the values of an array cannot be, in words."""
-  if name != 'landmarks' and array.dtype.kind == 'f' and not np.isfinite(array).all():  # imported subjects have no landmarks
+  has_none = name == 'landmarks' and np.isnan(array).all()  # as imported without a landmark model
+  if array.dtype.kind == 'f' and not has_none and not np.isfinite(array).all():
     return f'row {int(np.argwhere(~np.isfinite(array))[0][0])} holds NaN or infinity'
   if name == 'observed_from_head':
     turn, move = array[:, :3, :3].astype(np.float64), array[:, :3, 3]

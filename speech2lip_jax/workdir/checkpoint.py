@@ -305,7 +305,7 @@ def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = 
                        'give the same config to resume, or another --workdir')
       changes.append(f'{workdir}: goes on with config.{name}={here.get(name)!r}, before {there.get(name)!r}')
     if refused:
-      raise InputError('\n'.join(refused))
+      raise InputError(*refused)
     if subject:
       check_subject(workdir, here['data.path'])
   if write:
