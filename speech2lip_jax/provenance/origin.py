@@ -5,11 +5,13 @@ import os
 import pathlib
 import uuid
 from importlib import metadata
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from speech2lip_jax.provenance import code, identity
-from speech2lip_jax.provenance.label import Label
-from speech2lip_jax.provenance.mark import Mark
+from speech2lip_jax.provenance import identity
+
+if TYPE_CHECKING:
+  from speech2lip_jax.provenance.label import Label
+  from speech2lip_jax.provenance.mark import Mark
 
 TOOL = 'speech2lip_jax'
 
@@ -43,12 +45,15 @@ class Origin(NamedTuple):
     kind = 'compositeWithTrainedAlgorithmicMedia' if self.source else 'trainedAlgorithmicMedia'
     return f'http://cv.iptc.org/newscodes/digitalsourcetype/{kind}'
 
-  def mark(self) -> Mark:
+  def mark(self) -> 'Mark':
     """Puts the model's number into pictures."""
+    from speech2lip_jax.provenance import code
+    from speech2lip_jax.provenance.mark import Mark
     return Mark(code.number_of(self.digest))
 
-  def words(self) -> Label | None:
+  def words(self) -> 'Label | None':
     """The visible words, where they are asked for."""
+    from speech2lip_jax.provenance.label import Label
     return None if self.label == 'off' else Label(self.label, self.source is not None)
 
   def sign(self, path: pathlib.Path) -> None:
