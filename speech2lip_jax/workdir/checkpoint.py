@@ -49,9 +49,15 @@ class Checkpoints:
     policy = checkpoint_managers.AnyPreservationPolicy([
         checkpoint_managers.LatestN(keep),
         checkpoint_managers.BestN(get_metric_fn=_rank, n=1, reverse=False)])
-    options = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode='max', preservation_policy=policy,
-                                           enable_async_checkpointing=True)
-    self._manager = ocp.CheckpointManager(pathlib.Path(workdir, 'checkpoints').resolve(), options=options)
+    folder, process = pathlib.Path(workdir, 'checkpoints').resolve(), jax.process_index()
+    folder.mkdir(parents=True, exist_ok=True)
+    # The state is the same in all processes: the first saves it, by itself, so that none waits for a disk that is full elsewhere.
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process},
+                                               barrier_sync_key_prefix=f'process{process}')
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_rank, best_mode='max', preservation_policy=policy, enable_async_checkpointing=True, create=False,
+        multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions())
+    self._manager = ocp.CheckpointManager(folder, options=options)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -60,7 +66,12 @@ class Checkpoints:
     self._manager.close()
 
   def save(self, state: TrainState, score: float, phase: int, by_score: bool = True) -> None:
-    """Starts writing the state; `score`, its validation PSNR in dB, or else its step, ranks it in its phase (`step.Phase.rank`)."""
+    """Starts writing the state, in the first process.
+
+    score: its validation PSNR in dB, which ranks it in its phase (`step.Phase.rank`), where not `by_score` its step does.
+    """
+    if jax.process_index():
+      return
     host_state = jax.tree.map(np.asarray, state)
     step, metrics = int(host_state.step), {SCORE: score, PHASE: phase}
     if not by_score:
