@@ -41,7 +41,7 @@ class Two:
       command = [sys.executable, '-m', 'speech2lip_jax.train', '--config=configs/smoke.py', f'--workdir={workdir}', *QUICK,
                  f'--config.train.eval_every={eval_every}', f'--config.data.path={(paths or {}).get(i, subject)}', '--distributed',
                  f'--coordinator_address={address}', '--num_processes=2', f'--process_id={i}']
-      self.logs[i] = workdir.parent / f'{workdir.name}.{i}.log'
+      self.logs[i] = subject.parent / f'{workdir.parent.name}.{workdir.name}.{i}.log'
       self.processes[i] = subprocess.Popen(command, cwd=ROOT, stdout=self.logs[i].open('w'), stderr=subprocess.STDOUT)
 
   def wait_for(self, condition: Callable[[], bool]) -> None:

@@ -89,6 +89,12 @@ def first_of_each_process(count: int) -> list[jax.Device]:
   return [device for process in range(jax.process_count()) for device in jax.local_devices(process_index=process)[:share]]
 
 
+def connect(devices: Sequence[jax.Device]) -> None:
+  """A first operation of all those devices together. CPU devices wait 30 s for each other in it, and without end in later ones."""
+  share = len(devices) // jax.process_count()
+  jax.block_until_ready(jax.pmap(lambda x: jax.lax.psum(x, 'device'), 'device', devices=devices)(np.ones(share, np.float32)))
+
+
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   """A copy of every array on each local device: [...] → [devices, ...], on the devices.
 

@@ -81,10 +81,9 @@ def joined(can_stop: bool = False) -> Iterator[None]:
     if error.code == STOPPED:
       watch.leave()
     raise
-  except (InputError, KeyboardInterrupt):
-    raise
-  except BaseException:
-    watch.wait()
+  except (ValueError, jax.errors.JaxRuntimeError) as error:
+    if isinstance(error, jax.errors.JaxRuntimeError) or 'Gloo' in str(error):  # as operations fail that a dead peer takes part in
+      watch.wait()
     raise
   finally:
     watch.stop()

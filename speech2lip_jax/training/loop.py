@@ -11,10 +11,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from speech2lip_jax.common.devices import announce, first_of_each_process, memory_explained, replicate, shard, unreplicate
+from speech2lip_jax.common import processes
+from speech2lip_jax.common.devices import announce, connect, first_of_each_process, memory_explained, replicate, shard, unreplicate
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
-from speech2lip_jax.common.processes import STOPPED
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.dataset import evenly_spaced
@@ -188,7 +188,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   if stopped_at:
     if is_main:
       print(f'{workdir}: asked to stop, checkpoint of step {stopped_at} written; the same command goes on from it', file=sys.stderr)
-    sys.exit(STOPPED)
+    sys.exit(processes.STOPPED)
 
 
 def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice) -> int | None:
@@ -225,6 +225,10 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
     take_step = train_step.make_train_step(run.model, optimizer, config, devices)
 
     # ---- loop
+    if jax.process_count() > 1:
+      processes.meet('devices')
+      connect(devices)
+
     def make(step):
       phase = train_step.phase_of_step(step, config)
       batch = batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual)

@@ -85,9 +85,15 @@ class Checkpoints:
     policy = checkpoint_managers.AnyPreservationPolicy([
         checkpoint_managers.LatestN(keep),
         checkpoint_managers.BestN(get_metric_fn=_rank, n=1, reverse=False)])
-    options = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode='max', preservation_policy=policy,
-                                           enable_async_checkpointing=True, cleanup_tmp_directories=writes)
-    self._folder, self._writes = pathlib.Path(workdir, 'checkpoints').resolve(), writes
+    self._folder, self._writes, process = pathlib.Path(workdir, 'checkpoints').resolve(), writes, jax.process_index()
+    self._folder.mkdir(parents=True, exist_ok=True)
+    # The state is the same in all processes: the first saves it, by itself, so that none waits for a disk that is full elsewhere.
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process},
+                                               barrier_sync_key_prefix=f'process{process}')
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_rank, best_mode='max', preservation_policy=policy, enable_async_checkpointing=True, create=False,
+        cleanup_tmp_directories=writes and not process,
+        multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions())
     for step in steps_in(self._folder):
       read_records(self._folder / str(step))
     try:
@@ -131,7 +137,12 @@ class Checkpoints:
     check_room(self._folder, num_bytes + _OTHER_BYTES, 'a checkpoint needs')
 
   def save(self, state: TrainState, score: float, phase: int, by_score: bool = True) -> None:
-    """Starts writing the state; `score`, its validation PSNR in dB, or else its step, ranks it in its phase (`step.Phase.rank`)."""
+    """Starts writing the state, in the first process.
+
+    score: its validation PSNR in dB, which ranks it in its phase (`step.Phase.rank`), where not `by_score` its step does.
+    """
+    if jax.process_index():
+      return
     host_state = jax.tree.map(np.asarray, state)
     self.check_room(host_state)
     step, metrics = int(host_state.step), {SCORE: score, PHASE: phase}
