@@ -38,7 +38,7 @@ KINDS = {'killed': 'SIGKILL before a write', 'torn': 'SIGKILL in the middle of a
          'random': 'SIGKILL after a random time'}
 FREES = ('os.remove', 'os.rmdir', 'os.rename', 'close')  # what a full disk still allows
 PATH_EVENTS = ('os.remove', 'os.rmdir', 'os.mkdir', 'os.rename', 'os.truncate', 'os.link', 'os.symlink')
-TIMES = ('seconds', 'seconds_per_frame', 'train_s')  # keys of records, anywhere in them
+TIMES = ('seconds', 'seconds_per_frame', 'train_s', 'checksum')  # keys of records, anywhere in them; a checksum is of times too
 LEFT_OUT = ('tensorboard', 'stages', 'features')  # folders: events of TensorBoard, and what serves a later run alone
 LIMIT_S = 600
 

@@ -225,4 +225,4 @@ def test_loading_names_what_is_wrong_with_converted_weights(tmp_path):
   (tmp_path / 'expert.json').write_text('{"kind": "own"}')
   assert "kind is 'own', expected 'syncnet'" in _message(syncnet_expert.load_syncnet, tmp_path)
   (tmp_path / 'expert.json').write_text('{"kind": ')
-  assert 'cannot be read' in _message(syncnet_expert.load_syncnet, tmp_path)
+  assert 'expert.json: damaged' in _message(syncnet_expert.load_syncnet, tmp_path)

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from speech2lip_jax.common import files, weights
+from speech2lip_jax.common import files, recipes, weights
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.data import schema
+from speech2lip_jax.data import dataset, schema
 from speech2lip_jax.metrics import image
 from speech2lip_jax.sync import assess
 from speech2lip_jax.sync.expert import EXPERT_FILE, WEIGHTS_FILE
@@ -22,6 +22,7 @@ from speech2lip_jax.training import loop
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 from tests import faults
+from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -206,7 +207,7 @@ def test_a_network_that_cannot_be_written_leaves_the_old_one_and_a_mixture_is_no
 
 def test_an_expert_has_one_writer(tmp_path):
   with files.lock(tmp_path, 'expert'), pytest.raises(InputError, match=rf'expert \(process {os.getpid()} on .* is at work there'):
-    assess.train_and_judge(None, None, tmp_path, 0)
+    assess.train_and_judge(recipes.load('expert').get_config(), None, tmp_path, 0)
 
 
 LOCKED_SWEEP = '''
@@ -266,15 +267,14 @@ def test_the_trials_of_a_killed_sweep_end_with_it(tmp_path):
 # ---- NaN
 
 def test_nan_in_the_data_is_told_with_file_and_row(tmp_path):
-  meta = schema.SubjectMeta(schema.SOURCELESS_VERSION, 8, 8, 3, 4, 9.0, 0, schema.LipBox(2, 2, 2, 2), (), {})
-  poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
-  np.save(tmp_path / 'observed_from_head.npy', poses)
-  schema.load_array(tmp_path, 'observed_from_head', meta)
+  write_toy_subject(tmp_path, size=32, clip_frames=(60, 40))
+  poses = np.load(tmp_path / 'observed_from_head.npy')
   for value in (np.nan, np.inf):
     poses[2, 0, 3] = value
     np.save(tmp_path / 'observed_from_head.npy', poses)
+    schema.write_meta(tmp_path, schema.read_meta(tmp_path))  # with the checksums of these
     with pytest.raises(InputError, match='observed_from_head.npy: row 2 holds NaN or infinity'):
-      schema.load_array(tmp_path, 'observed_from_head', meta)
+      dataset.load_subject(tmp_path)
 
 
 def test_nan_in_loss_or_weights_is_told_with_the_step_and_where_training_goes_on(tmp_path):
@@ -292,7 +292,7 @@ def test_nan_in_loss_or_weights_is_told_with_the_step_and_where_training_goes_on
     kept.save(state._replace(step=np.int32(4), params={'net': {'kernel': np.full(4, np.inf, np.float32)}}), 30.0, 0)
   with checkpoint.Checkpoints(tmp_path, keep=2) as kept:
     assert kept.restore(3, state).step == 3
-    with pytest.raises(InputError, match=r'checkpoints/4: params/net/kernel holds numbers that are not finite; delete that folder'):
+    with pytest.raises(InputError, match=r'checkpoints/4: params/net/kernel holds numbers that are not finite; delete this folder'):
       kept.restore(4, state)
 
 

@@ -331,7 +331,7 @@ def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
 
 
 def test_a_batch_without_whole_shares_of_composed_frames_is_refused(folder, tmp_path):
-  with pytest.raises(InputError, match='batch_size=16: must be a multiple of config.train.blend_every=3; give 18'):
+  with pytest.raises(InputError, match='batch_size=16: must be a multiple of train.blend_every=3; give 18'):
     config = smoke_config(folder).unlock()
     config.train.blend_every = 3
     training_loop.train_and_evaluate(config, str(tmp_path))
