@@ -6,7 +6,7 @@ import pathlib
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import av
 import numpy as np
@@ -396,43 +396,25 @@ def container_options(tags: dict[str, str]) -> dict[str, str]:
   return {'movflags': 'faststart' if set(tags) <= {'comment', 'description'} else 'faststart+use_metadata_tags'}
 
 
-class Mp4Writer:
-  """Writes an H.264 + AAC mp4 frame by frame; the file appears under its name only when complete.
+class FilmFile:
+  """A film being written: it appears under its name only when complete, with what it says of itself. Use as a context manager.
 
-  Use as a context manager.
+  Who inherits sets `_video`, the stream of pictures, and `_soundtrack`.
   """
+  _video: 'av.VideoStream'
+  _soundtrack: 'Soundtrack | None'
 
-  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray | None = None,
-               rate: int = 0, quality: int = 17, max_bits: int | None = None, origin: 'Origin | None' = None):
-    """sound: [channels, n] int16 at `rate`, or None for pictures alone. quality: H.264's constant rate factor, lower is better.
-    max_bits: of the pictures, a second; where they need more they lose quality. origin: what the file says of itself, in tags and a
-    signed manifest."""
+  def __init__(self, path: os.PathLike | str, container: str, origin: 'Origin | None'):
+    """container: as FFmpeg names it. origin: what the file says of itself, in tags and a signed manifest."""
     self._path, self._origin = pathlib.Path(path), origin
     self._temporary = temporary_beside(self._path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     tags = origin.tags() if origin else {}
-    self._container = av.open(str(self._temporary), 'w', format='mp4', options=container_options(tags))
+    self._container = av.open(str(self._temporary), 'w', format=container, options=container_options(tags))
     self._container.metadata.update(tags)
-    options = {'crf': str(quality), 'preset': 'veryfast'}
-    if max_bits:
-      options |= {'maxrate': str(max_bits), 'bufsize': str(max_bits)}
-    self._video = self._container.add_stream('libx264', rate=fps, options=options)
-    self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
-    # What RGB is converted to; untold, a picture of many lines would be shown as BT.709.
-    self._video.codec_context.colorspace, self._video.codec_context.color_range = BT601, LIMITED_RANGE
-    self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate, 'aac')
-    self._rate, self._fps, self._num_frames = rate, fps, 0
 
-  def __enter__(self) -> 'Mp4Writer':
+  def __enter__(self) -> Self:
     return self
-
-  def write(self, rgb: np.ndarray) -> None:
-    """Appends a frame [H, W, 3] uint8 and the sound that goes with it."""
-    with errors_named(self._path):
-      self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
-      self._num_frames += 1
-      if self._soundtrack:
-        self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
   def __exit__(self, kind, *_) -> None:
     try:
@@ -447,6 +429,33 @@ class Mp4Writer:
         os.replace(self._temporary, self._path)
     finally:
       self._temporary.unlink(missing_ok=True)
+
+
+class Mp4Writer(FilmFile):
+  """Writes an H.264 + AAC mp4 frame by frame."""
+
+  def __init__(self, path: os.PathLike | str, height: int, width: int, fps: int | Fraction, sound: np.ndarray | None = None,
+               rate: int = 0, quality: int = 17, max_bits: int | None = None, origin: 'Origin | None' = None):
+    """sound: [channels, n] int16 at `rate`, or None for pictures alone. quality: H.264's constant rate factor, lower is better.
+    max_bits: of the pictures, a second; where they need more they lose quality. origin: as of `FilmFile`."""
+    super().__init__(path, 'mp4', origin)
+    options = {'crf': str(quality), 'preset': 'veryfast'}
+    if max_bits:
+      options |= {'maxrate': str(max_bits), 'bufsize': str(max_bits)}
+    self._video = self._container.add_stream('libx264', rate=fps, options=options)
+    self._video.height, self._video.width, self._video.pix_fmt = height, width, 'yuv420p'
+    # What RGB is converted to; untold, a picture of many lines would be shown as BT.709.
+    self._video.codec_context.colorspace, self._video.codec_context.color_range = BT601, LIMITED_RANGE
+    self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate, 'aac')
+    self._rate, self._fps, self._num_frames = rate, fps, 0
+
+  def write(self, rgb: np.ndarray) -> None:
+    """Appends a frame [H, W, 3] uint8 and the sound that goes with it."""
+    with errors_named(self._path):
+      self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
+      self._num_frames += 1
+      if self._soundtrack:
+        self._soundtrack.write_until(self._num_frames * self._rate // self._fps)
 
 
 def join_segments(segments: Sequence[os.PathLike | str], path: os.PathLike | str, fps: int, sound: np.ndarray, rate: int,

@@ -1,6 +1,5 @@
 """The changed film: pictures of a source of which a window is changed, written as the source was: size, instants, colours."""
 import os
-import pathlib
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,8 +8,8 @@ import cv2
 import numpy as np
 
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.files import errors_named, temporary_beside
-from speech2lip_jax.common.media import Soundtrack, container_options
+from speech2lip_jax.common.files import errors_named
+from speech2lip_jax.common.media import FilmFile, Soundtrack
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
 
@@ -107,7 +106,7 @@ def _copy(picture: av.VideoFrame) -> av.VideoFrame:
   return copied
 
 
-class FilmWriter:
+class FilmWriter(FilmFile):
   """Writes pictures of a source with its size, rotation, pixels' shape and colours, and sound.
 
   Use as a context manager; the file appears under its name when it is complete. Instants are kept to the source's ticks.
@@ -128,12 +127,8 @@ class FilmWriter:
     width, height = facts.stored_width, facts.stored_height
     if codec != 'prores' and halved and any(size % (1 << shift) for size, shift in zip((height, width), halved)):
       raise InputError(f'{facts.path}: {width}×{height} pixels, an odd number, which {codec} cannot hold; give --codec prores')
-    self._path, self._facts, self._origin = pathlib.Path(path), facts, origin
-    self._temporary = temporary_beside(self._path)
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    tags = origin.tags() if origin else {}
-    self._container = av.open(str(self._temporary), 'w', format=container, options=container_options(tags))
-    self._container.metadata.update(tags)
+    super().__init__(path, container, origin)
+    self._facts = facts
     if codec == 'prores':
       encoder = 'prores_ks' if width % 2 else encoder  # the slower one takes odd widths
       options = {'profile': '4' if halved in (None, (0, 0)) else '3'}  # 4444, HQ
@@ -155,9 +150,6 @@ class FilmWriter:
     self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate,
                                                              'pcm_s16le' if codec == 'prores' else 'aac')
 
-  def __enter__(self) -> 'FilmWriter':
-    return self
-
   def write(self, picture: av.VideoFrame, time_s: float) -> None:
     """Appends a picture of the source, shown from `time_s` on, and the sound until then. Sets the picture's time stamp."""
     if self._conversion:
@@ -169,20 +161,6 @@ class FilmWriter:
       self._container.mux(self._video.encode(picture))
       if self._soundtrack:
         self._soundtrack.write_until(round(time_s * self._rate))
-
-  def __exit__(self, kind, *_) -> None:
-    try:
-      with errors_named(self._path), self._container:
-        if kind is None:
-          self._container.mux(self._video.encode())
-          if self._soundtrack:
-            self._soundtrack.finish()
-      if kind is None:
-        if self._origin:
-          self._origin.sign(self._temporary)
-        os.replace(self._temporary, self._path)
-    finally:
-      self._temporary.unlink(missing_ok=True)
 
 
 def _conversion(facts: SourceFacts, codec: str) -> tuple[dict[str, Any], int]:
