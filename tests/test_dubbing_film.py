@@ -115,6 +115,7 @@ def test_an_mpeg_program_stream_is_read_from_its_true_beginning(tmp_path, ids):
   assert len(whole) == 100 and all((picture == whole[i]).all() for i, picture in zip(ids, read, strict=True))
 
 
+@pytest.mark.slow
 def test_few_pictures_are_held_and_decoded_where_a_long_video_runs_back(tmp_path, monkeypatch):
   film = source.open_source(write_video(tmp_path / 'a.mp4', count=180, options=OPEN))
   monkeypatch.setattr(source, 'HELD', 11)

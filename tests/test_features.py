@@ -160,6 +160,7 @@ def test_the_features_of_a_new_sound_are_asked_for_and_checked(subject, tmp_path
     open_of(subject, audio_config('mel')).sound_windows(sound, 105, str(windows))
 
 
+@pytest.mark.slow
 def test_a_model_trains_and_renders_on_features_from_a_file(tmp_path):
   folder = write_toy_subject(tmp_path / 'toy', clip_frames=(40, 24))
   path = save(tmp_path / 'deepspeech.npy', np.random.default_rng(0).standard_normal((64, 16, 29)).astype(np.float32))

@@ -44,6 +44,7 @@ def test_a_wrong_depth_outside_the_face_is_learned_and_the_face_is_kept(scene):
   assert photometric(learned) < 0.7 * photometric(wrong.depth_tracked)
 
 
+@pytest.mark.slow
 def test_a_head_that_never_turns_keeps_its_tracked_depth(scene):
   subject, split, gamem, config, _, wrong = scene
   still = np.repeat(subject.observed_from_head[:1], len(subject.frames), axis=0)

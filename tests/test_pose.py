@@ -190,6 +190,7 @@ def test_a_track_of_an_unknown_clip_names_the_clips(subject):
     pose.parse(f'track:{subject.folder}/clip7')
 
 
+@pytest.mark.slow
 def test_speech_at_poses_moves_the_composed_frame(subject):
   config = smoke.get_config()
   split = dataset.split_frames(subject, config.data)

@@ -58,6 +58,14 @@ def test_a_process_alone_does_everything_and_waits_for_nobody():
   assert processes.gathered('mine') == ['mine']
 
 
+def test_what_processes_send_each_other_arrives_as_it_was():
+  sent = {'a b': [np.arange(6, dtype=np.int16).reshape(2, 3), None, (1.5, 'x', True)], 'empty': {}, 'nan': np.float32('nan')}
+  got = processes.unpacked(processes.packed(sent))
+  np.testing.assert_array_equal(got['a b'][0], sent['a b'][0])
+  assert got['a b'][0].dtype == np.int16 and got['a b'][1:] == [None, [1.5, 'x', True]]
+  assert got['empty'] == {} and np.isnan(got['nan'])
+
+
 def test_a_process_that_nobody_joins_says_so_in_one_line():
   address, started = free_address(), time.monotonic()
   process = start('render', '--workdir=none', '--split=test', '--out=none.mp4', '--start_timeout=1', *flags_of(1, address))
@@ -82,7 +90,7 @@ def test_scores_and_pictures_of_parts_are_those_of_the_whole():
     return album
 
   whole, parts = album_of(range(40)), album_of(range(17))
-  parts.add(album_of(range(17, 40)))
+  parts.add(*processes.unpacked(processes.packed(album_of(range(17, 40)).kept())))
   shown = lambda album: ([shot.row for shot in album.chosen], [shot.row for shot in album.worst()],
                          [int(rgb[0, 0, 0]) for rgb in album.others['oracle']])
   assert shown(parts) == shown(whole)

@@ -294,6 +294,7 @@ def test_the_sync_term_reaches_the_generator(subject, expert, parts, negative_we
     assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_training_makes_its_own_expert_first(folder, tmp_path, monkeypatch):
   config = sync_config(folder, ).copy_and_resolve_references().unlock()
   config.sync.update(expert='own', num_own=1, num_windows=8, start_step=1)

@@ -100,6 +100,7 @@ def test_steps_that_compile_are_in_no_logged_time(workdir):
   assert [record['step'] for record in steps if 'time/eta_s' not in record] == first_of_phases
 
 
+@pytest.mark.slow
 def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   config = smoke_config(folder)
   subject = dataset.load_subject(folder)
@@ -130,6 +131,7 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
     np.testing.assert_allclose(a, b, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(folder):
   config = smoke_config(folder).unlock()
   config.field.update(ensemble=True, use_time=True, residual=False)
@@ -158,6 +160,7 @@ def test_each_phase_compiles_once(training):
   assert sum(counts) == sum(counts[::4])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, tmp_path):
   stop_after = 9
 

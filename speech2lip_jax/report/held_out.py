@@ -136,11 +136,12 @@ def score_everything(trained: Trained, judge: Judge | None, scorer: Scorer, albu
       else:
         scores[name] = scorer.run(pairs(name, predictions()), kept(album.keep_other(name)))
   scores = {name: each.without_first(before) for name, each in scores.items()}
-  everyones = processes.gathered((scores, views, album))
-  for _, _, other in everyones[1:] if is_main else ():
-    album.add(other)
-  sync = {name: judge.scores([view for _, seen, _ in everyones for view in seen[name]]) if judge else {} for name in scores}
-  return {name: Scores.joined([each[name] for each, _, _ in everyones]) for name in scores}, sync
+  plain = {name: [each.values, each.landmarks] for name, each in scores.items()}
+  everyones = processes.gathered([plain, views, *album.kept()])
+  for _, _, *kept_there in everyones[1:] if is_main else ():
+    album.add(*kept_there)
+  sync = {name: judge.scores([view for _, seen, *_ in everyones for view in seen[name]]) if judge else {} for name in scores}
+  return {name: Scores.joined([Scores(*each[name]) for each, *_ in everyones]) for name in scores}, sync
 
 
 def closed_threshold(trained: Trained) -> float | None:

@@ -74,18 +74,22 @@ class Album:
       push(self._worst, (-self._last.psnr_lip, self._last.row, self._last))
       self._last = None
 
-  def add(self, other: 'Album') -> None:
-    """Takes what another album has kept of later frames."""
-    self._put_away()
-    self.chosen += other.chosen
-    for name, pictures in other.others.items():
+  def kept(self) -> tuple[list[Shot], list[Shot], dict[str, list[np.ndarray]]]:
+    """All that `add` of another album takes."""
+    return self.chosen, self.worst(), self.others
+
+  def add(self, chosen: list, worst: list, others: dict[str, list[np.ndarray]]) -> None:
+    """Takes what another album has `kept` of later frames; its shots may have become lists on their way."""
+    found = lambda shots: [Shot(row, psnr_lip, Pair(*pair)) for row, psnr_lip, pair in shots]
+    self.chosen += found(chosen)
+    for name, pictures in others.items():
       self.others.setdefault(name, []).extend(pictures)
     by_stretch: dict[int, Shot] = {}
-    for shot in self.worst() + other.worst():
+    for shot in self.worst() + found(worst):
       by_stretch.setdefault(shot.row // APART, shot)
       by_stretch[shot.row // APART] = min(by_stretch[shot.row // APART], shot, key=lambda shot: shot.psnr_lip)
-    worst = sorted(by_stretch.values(), key=lambda shot: shot.psnr_lip)[:NUM_WORST]
-    self._worst = [(-shot.psnr_lip, shot.row, shot) for shot in worst]
+    lowest = sorted(by_stretch.values(), key=lambda shot: shot.psnr_lip)[:NUM_WORST]
+    self._worst = [(-shot.psnr_lip, shot.row, shot) for shot in lowest]
     heapq.heapify(self._worst)
 
   def worst(self) -> list[Shot]:
