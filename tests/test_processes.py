@@ -29,7 +29,9 @@ def flags_of(process, address, count=2):
 
 
 def start(verb, *flags):
-  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  # A detector of faces that ran in this process has left a proxy that nothing can use, of which gRPC would tell.
+  environment = {name: value for name, value in os.environ.items() if 'proxy' not in name.lower()} | {
+      'XLA_FLAGS': '--xla_backend_optimization_level=0'}
   return subprocess.Popen([sys.executable, '-m', 'speech2lip_jax', verb, *map(str, flags)], cwd=ROOT, env=environment,
                           stderr=subprocess.PIPE, text=True)
 
