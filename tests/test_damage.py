@@ -187,6 +187,15 @@ def targets(subject, old_subject, workdir):
 TARGETS = ('subject', 'old subject', 'workdir', 'expert')
 
 
+def test_an_array_that_may_be_absent_is_missed_where_it_was_recorded(tmp_path):
+  write_toy_subject(tmp_path, size=32, clip_frames=(60, 40))
+  (tmp_path / 'is_covered.npy').unlink()
+  with pytest.raises(InputError, match='is_covered.npy: missing from the subject folder'):
+    dataset.load_subject(tmp_path)
+  schema.write_meta(tmp_path, schema.read_meta(tmp_path))
+  assert not dataset.load_subject(tmp_path).is_covered.any()
+
+
 @pytest.mark.parametrize('target', TARGETS)
 def test_a_sample_of_all_damage_is_told_or_does_no_harm(targets, target, tmp_path):
   values, source, damages = targets[target]

@@ -236,7 +236,7 @@ def _describe(**record):
     (_remove('aud.npy'), 'has no aud.npy'),
     (_remove('mask_lip_canonical.png'), 'lip_box'),
     (lambda folder: (folder / 'ori_imgs/00003.png').unlink(), 'there are 23 frames'),
-    (lambda folder: (folder / 'ori_imgs/00003.png').write_text('no picture'), '00003.png: cannot be read'),
+    (lambda folder: (folder / 'ori_imgs/00003.png').write_text('no picture'), '00003.png: its pictures are 0×0 pixels'),
     (lambda folder: np.save(folder / 'aud.npy', speech_features(5)), 'windows of 5 frames, there are 24'),
     (lambda folder: np.save(folder / 'aud.npy', np.zeros((24, 8, 29), np.float32)), r'take \[N, 16, 29\]'),
     (lambda folder: np.save(folder / 'coords/4.npy', np.zeros((3, 3, 2), np.float32)), '4.npy: holds .3, 3, 2.'),

@@ -268,7 +268,8 @@ def _meta_problems(meta: SubjectMeta) -> Iterator[str]:
             and source.height and source.rotation in (0, 90, 180, 270)):
       yield f'source {source.path!r} has sizes, rate or rotation that cannot be'
   if meta.files is not None:
-    if set(meta.files) != set(file_names(meta)) or not all(
+    needed = {f'{name}.npy' for name, spec in array_specs(meta).items() if not spec.may_be_absent} | {SOUND}
+    if not needed <= set(meta.files) <= set(file_names(meta)) or not all(
         isinstance(facts, dict) and set(facts) == {'bytes', 'blake2b'} and _is_whole_size(facts['bytes'])
         and isinstance(facts['blake2b'], str) for facts in meta.files.values()):
       yield 'files must have size and checksum of every file of the subject'
@@ -286,7 +287,7 @@ def load_array(folder: os.PathLike | str, name: str, meta: SubjectMeta) -> np.nd
   """
   path = pathlib.Path(folder, f'{name}.npy')
   (dtype, _, may_be_absent), shape = array_specs(meta)[name], expected_shape(name, meta)
-  if not path.is_file() and may_be_absent:
+  if not path.is_file() and may_be_absent and path.name not in (meta.files or {}):
     return np.zeros(shape, dtype)
   if not path.is_file():
     raise InputError(f'{path}: missing from the subject folder; {REMEDY}')
