@@ -124,6 +124,21 @@ def test_the_video_itself_is_never_written_over(tmp_path, stages):
   assert stages == [] and pathlib.Path(own).read_bytes() == before
 
 
+def test_a_video_that_cannot_be_used_leaves_no_folder(tmp_path, monkeypatch):
+
+  def refuse(videos, out, *rest, **options):
+    out.mkdir(parents=True)
+    out.rmdir()
+    raise InputError('no face found')
+  monkeypatch.setattr(pipeline, 'preprocess', refuse)
+  said = job.listen([write_sound(tmp_path / 'a.wav')], str(tmp_path / 'out.mp4'), 'h264')
+  video = write_video(tmp_path / 'plain.mp4')
+  before = sorted(tmp_path.iterdir())
+  with pytest.raises(InputError, match='no face found'):
+    list(job.dub(video, said, None, job.Options()))
+  assert sorted(tmp_path.iterdir()) == before
+
+
 def test_what_is_wrong_is_told_before_any_work(tmp_path, stages):
   own = write_video(tmp_path / 'own.mp4')
   said = job.listen([write_sound(tmp_path / 'a.wav')], str(tmp_path / 'out.mp4'), 'h264')

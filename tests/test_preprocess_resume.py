@@ -88,6 +88,9 @@ def test_a_run_that_fails_leaves_the_finished_subject_as_it_was(finished, run, t
   with pytest.raises(InputError, match='plain.mp4: no face found'):
     pipeline.preprocess([plain], out, 64)
   assert contents(out) == before and schema.validate(out).width == 64
+  with pytest.raises(InputError, match='plain.mp4: no face found'):
+    pipeline.preprocess([plain], tmp_path / 'new', 64)
+  assert not (tmp_path / 'new').exists()
 
   run(out, size=72)
   assert schema.validate(out).width == 72 and [path.name for path in (out / 'stages').iterdir()] == ['landmarks']

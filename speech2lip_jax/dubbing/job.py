@@ -206,7 +206,12 @@ class _Person:
 
   def _prepare(self, subject: pathlib.Path) -> None:
     from speech2lip_jax.preprocess import pipeline
-    pipeline.preprocess([self._video], subject, self._options.size, self._options.landmarker, canonical_scale=0.0)
+    try:
+      pipeline.preprocess([self._video], subject, self._options.size, self._options.landmarker, canonical_scale=0.0)
+    except InputError:  # a video that cannot be used leaves no folder
+      if subject.parent.is_dir() and not any(subject.parent.iterdir()):
+        subject.parent.rmdir()
+      raise
 
   def _train(self) -> None:
     from speech2lip_jax.training.loop import train_and_evaluate

@@ -78,15 +78,19 @@ def preprocess(patterns: Sequence[str],
         processes.meet('done')
       return schema.read_meta(out)
     (out / 'stages').mkdir(parents=True, exist_ok=True)
-    with files.lock(out, 'preprocess'):
-      _replace_subject(out)  # a run that was stopped while it did that had nothing else left to do
-      processes.meet('begun')
-      if not work.is_finished():
-        print(f'{out}: from {len(infos)} video file(s), {sum(info.num_frames for info in infos)} frames', flush=True)
-        meta = work.run(started)
-        _summarise(out, meta, time.monotonic() - started)
-        processes.meet('done')
-        return meta
+    try:
+      with files.lock(out, 'preprocess'):
+        _replace_subject(out)  # a run that was stopped while it did that had nothing else left to do
+        processes.meet('begun')
+        if not work.is_finished():
+          print(f'{out}: from {len(infos)} video file(s), {sum(info.num_frames for info in infos)} frames', flush=True)
+          meta = work.run(started)
+          _summarise(out, meta, time.monotonic() - started)
+          processes.meet('done')
+          return meta
+    except InputError:
+      _remove_empty(out)
+      raise
   meta = schema.read_meta(out)
   print(f'{out}: already made from these {len(infos)} videos with --size {meta.width}; nothing to do')
   return meta
@@ -107,6 +111,12 @@ def _replace_subject(out: pathlib.Path) -> None:
         os.replace(file, out / file.name)
     os.replace(meta, out / 'meta.json')
     shutil.rmtree(meta.parents[1])
+
+
+def _remove_empty(out: pathlib.Path) -> None:
+  """Takes away a folder in which a refused run left nothing but its lock."""
+  if {file.name for file in out.iterdir()} == {'.lock', 'stages'} and not any((out / 'stages').iterdir()):
+    shutil.rmtree(out)
 
 
 def _check_out(out: pathlib.Path) -> None:
