@@ -1,7 +1,6 @@
 """The pages that docs/generate.py writes say what the code says."""
 import importlib.util
 import pathlib
-import re
 
 import pytest
 from ml_collections import ConfigDict
@@ -43,18 +42,3 @@ def test_every_field_of_the_recipe_has_a_line(generate, recipe):
 
 def test_the_pages_name_no_folder_of_this_machine(generate):
   assert not any(str(DOCS.parent) in write() for write in generate.PAGES.values())
-
-
-def _headings(page):
-  """Anchors of a page's headings, as they are made on the usual sites."""
-  lines = re.findall(r'^#+ (.*)$', page.read_text(encoding='utf-8'), re.MULTILINE)
-  return {re.sub(r'[^\w\- ]', '', line.lower()).replace(' ', '-') for line in lines}
-
-
-@pytest.mark.parametrize('page', sorted([*DOCS.parent.glob('*.md'), *DOCS.glob('*.md'), *DOCS.parent.glob('benchmarks/*.md')]),
-                         ids=lambda page: page.name)
-def test_links_between_pages_lead_somewhere(page):
-  for path, heading in re.findall(r'\]\(([^)#:]*)#?([^):]*)\)', page.read_text(encoding='utf-8')):
-    there = page.parent / path if path else page
-    assert there.exists(), f'{page.name}: {path}'
-    assert not heading or heading in _headings(there), f'{page.name}: {path}#{heading}'

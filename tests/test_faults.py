@@ -21,7 +21,8 @@ from speech2lip_jax.sync.expert import EXPERT_FILE, WEIGHTS_FILE
 from speech2lip_jax.training import loop
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
-from tests import faults
+from tests.faults.cases import CASES
+from tests.faults.laboratory import Laboratory
 from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -54,7 +55,7 @@ def home(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', faults.CASES)
+@pytest.mark.parametrize('name', CASES)
 def test_a_verb_survives_every_fault(name, home):
   disturb(home, [name], '--most', '40')
 
@@ -303,8 +304,8 @@ def test_a_mouth_without_pixels_has_no_metric():
 
 @pytest.mark.slow
 def test_a_training_that_diverges_stops_in_one_line_and_its_remedy_works(home):
-  laboratory = faults.Laboratory(home)
-  case, out = faults.CASES['train'], home / 'diverged'
+  laboratory = Laboratory(home)
+  case, out = CASES['train'], home / 'diverged'
   laboratory.make_inputs([case])
   more = lambda *fields: case._replace(arguments=(*case.arguments, *(f'--config.train.{field}' for field in fields)))
   assert laboratory.run(case, out).code == 0
