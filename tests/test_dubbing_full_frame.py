@@ -20,7 +20,9 @@ from speech2lip_jax.preprocess import mouth_region, pipeline, tracking
 from speech2lip_jax.provenance.origin import Disclosure
 from speech2lip_jax.rendering import predictor
 from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.rendering.person import Person
 from speech2lip_jax.synthetic.subject import SyntheticSubject
+from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 
 HEAD, HEIGHT, WIDTH, TOP, LEFT, RATE = 192, 240, 320, 30, 80, 30
@@ -56,7 +58,7 @@ def make_trained(subject):
   constants, model = subject_constants(subject, split.train), build_model(subject, config)
   variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
   return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio, split.train),
-                             predictor.Predictor(model, variables, constants, subject, batch_size=4), 0)
+                             predictor.Predictor(model, variables, constants, subject, batch_size=4), 0, digest='5e' * 32)
 
 
 @pytest.fixture(scope='module')
@@ -164,6 +166,16 @@ def test_a_share_between_mixes_the_mouths(scene):
   own = planes_of(next(scene.source.read([2])))[0].astype(int)
   full, mixed = (planes_of(each[2])[0].astype(int) - own for each in (whole, half))
   assert np.abs(full).max() > 10 and np.abs(mixed - full / 2).max() <= 2
+
+
+def test_a_program_dubs_with_the_person_that_it_opened(scene, folder, tmp_path):
+  config = scene.trained.config
+  checkpoint.claim_workdir(tmp_path, config)
+  (tmp_path / 'checkpoints' / str(config.train.num_steps)).mkdir(parents=True)
+  person = Person(scene.trained, tmp_path)
+  line, = person.dub(folder / 'take.mp4', (np.zeros(8000), 16_000), tmp_path / 'out.mp4', crf=30)
+  assert '15 pictures of 320×240' in line
+  assert len(open_source(str(tmp_path / 'out.mp4')).facts.times_s) == 15
 
 
 def hand(number, picture):

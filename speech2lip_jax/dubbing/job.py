@@ -56,7 +56,7 @@ class Said(NamedTuple):
   utterance: Utterance
 
 
-def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options) -> Iterator[str]:
+def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options, trained: 'Trained | None' = None) -> Iterator[str]:
   """Writes the dubs; yields a line about each.
 
   Args:
@@ -64,6 +64,7 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
     said: what is said, and where the dubs go.
     workdir: a trained person, or where to train the one of the video; beside the first dub if not given.
     options: the verb's.
+    trained: the person of the workdir, where it is open already.
 
   Raises:
     InputError: a flag or the video cannot be used, or the video shows another person than the trained one.
@@ -77,7 +78,8 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
     raise InputError(f'--features={options.features}: are those of one sound; give one with --audio')
   segments = timeline.parse_segments(options.segments, facts.duration_s) if options.segments else None
   plans = [timeline.plan(facts.times_s, facts.duration_s, seconds, options.fit, options.start_s, segments) for seconds in sound_s]
-  person = _Person(pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip'), video, source, options)
+  folder = pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip')
+  person = _Person(folder, video, source, options, trained)
   stages = _Stages(person.stages() | {f'dub {one.out}': S_A_PICTURE * len(plan.picture) for one, plan in zip(said, plans)})
   for name, work in person.work():
     stages.run(name, work)
@@ -94,9 +96,8 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
 def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timeline, segments: Sequence[timeline.Span] | None,
            options: Options, opened: list[tuple['Trained', 'Footage']]) -> None:
   from speech2lip_jax.dubbing import film
-  from speech2lip_jax.rendering.trained import load_trained
   if not opened:  # the model is loaded once
-    trained = load_trained(str(person.folder), options.batch_size)
+    trained = person.open()
     footage = film.open_footage(trained, source, *person.frames(trained.subject))
     for note in footage.notes:
       print(note, flush=True)
@@ -132,7 +133,7 @@ def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
   """
   folder = pathlib.Path(out)
   if len(paths) == 1 and not folder.is_dir():
-    outs = [_dub_file(out, codec)]
+    outs = [dub_file(out, codec)]
   else:
     if folder.suffix or folder.is_file():
       raise InputError(f'--out={out}: {len(paths)} sounds need a folder')
@@ -149,14 +150,19 @@ def speak(text: str, voice: str | None, out: str, codec: str) -> list[Said]:
     InputError: no synthesiser is installed, the text cannot be read or spoken, or `out` does not fit.
   """
   from speech2lip_jax.dubbing import text as text_module
-  file = _dub_file(out, codec)
+  file = dub_file(out, codec)
   synthesiser = text_module.find_synthesiser(voice)
   sound, rate = text_module.speak(text, synthesiser)
   print(f'{synthesiser.title}: {len(sound) / rate:.1f} s; {synthesiser.licence}')
   return [Said(file, Utterance.of(sound, rate))]
 
 
-def _dub_file(out: str, codec: str) -> pathlib.Path:
+def dub_file(out: str, codec: str) -> pathlib.Path:
+  """The file of a dub.
+
+  Raises:
+    InputError: its name does not end as the codec's files do.
+  """
   suffix = '.' + CODECS[codec][2]
   if pathlib.Path(out).suffix != suffix:
     raise InputError(f'--out={out}: must end in {suffix} for --codec {codec}')
@@ -166,8 +172,8 @@ def _dub_file(out: str, codec: str) -> pathlib.Path:
 class _Person:
   """The trained person and the subject folder that this video's pictures were tracked in; both made where they are not there."""
 
-  def __init__(self, folder: pathlib.Path, video: str, source: Source, options: Options):
-    self.folder, self._video, self._source, self._options = folder, video, source, options
+  def __init__(self, folder: pathlib.Path, video: str, source: Source, options: Options, trained: 'Trained | None'):
+    self.folder, self._video, self._source, self._options, self._trained = folder, video, source, options, trained
     self._own = folder / 'subject'
     self.is_begun = (folder / 'config.json').is_file()
     place = hashlib.sha256(os.path.abspath(video).encode()).hexdigest()[:8]
@@ -216,6 +222,11 @@ class _Person:
       config = recipes.load('default').get_config().unlock()
       config.data.path = str(self._own)
     train_and_evaluate(config, str(self.folder))
+
+  def open(self) -> 'Trained':
+    """The person, once trained."""
+    from speech2lip_jax.rendering.trained import load_trained
+    return self._trained or load_trained(str(self.folder), self._options.batch_size)
 
   def frames(self, trained_subject: Subject) -> tuple[Subject, int]:
     """The subject folder that has this video's pictures, and which of its sources it is."""
