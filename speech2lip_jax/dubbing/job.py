@@ -20,10 +20,10 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, load_subject
 from speech2lip_jax.data.utterance import Utterance, read_utterance
-from speech2lip_jax.dubbing import timeline
+from speech2lip_jax.dubbing import layer, timeline
 from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import Source, open_source
-from speech2lip_jax.dubbing.target import CODECS, FilmWriter
+from speech2lip_jax.dubbing.target import CODECS, PICTURES, WITH_ALPHA, open_writer
 from speech2lip_jax.preprocess import video as video_module
 from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure
 
@@ -43,6 +43,7 @@ class Options(NamedTuple):
   keep_original: bool = True
   crf: int = 17
   codec: str = 'h264'
+  alpha: bool = False
   size: int | None = None
   landmarker: str | None = None
   batch_size: int = 8
@@ -74,6 +75,13 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options,
   for one in said:
     if one.out.exists() and one.out.samefile(video):
       raise InputError(f'--out={one.out}: is the video itself; give another name')
+    if options.codec == PICTURES:
+      layer.check_folder(one.out)
+  if options.alpha and options.codec not in WITH_ALPHA:
+    raise InputError(f'--alpha: {options.codec} has none; give --codec prores or png')
+  if options.alpha and options.disclosure.label != 'off':
+    raise InputError(f'--label={options.disclosure.label}: words belong into the finished picture, not into a layer; '
+                     'leave --alpha or --label out')
   if options.features and len(said) > 1:
     raise InputError(f'--features={options.features}: are those of one sound; give one with --audio')
   segments = timeline.parse_segments(options.segments, facts.duration_s) if options.segments else None
@@ -108,9 +116,9 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
     new, rate = media.resample(new, rate, own_rate)
   sound = timeline.lay_sound(new, rate, plan, source.facts.duration_s, segments, original)
   origin = options.disclosure.origin(person.folder, opened[0][0].digest, source.facts.path)
-  with FilmWriter(said.out, source.facts, sound, rate, options.crf, options.codec, origin) as writer:
+  with open_writer(said.out, source.facts, sound, rate, options.crf, options.codec, origin, options.alpha) as writer:
     film.write_dub(*opened[0], plan, timeline.followed_by_silence(mono, schema.SAMPLE_RATE, plan), writer,
-                   options.features, origin)
+                   options.features, origin, options.alpha)
 
 
 def _own_sound(path: str) -> tuple[np.ndarray, int] | None:
@@ -132,12 +140,12 @@ def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
     InputError: a sound cannot be read, or `out` does not fit.
   """
   folder = pathlib.Path(out)
-  if len(paths) == 1 and not folder.is_dir():
+  if len(paths) == 1 and (codec == PICTURES or not folder.is_dir()):
     outs = [dub_file(out, codec)]
   else:
     if folder.suffix or folder.is_file():
       raise InputError(f'--out={out}: {len(paths)} sounds need a folder')
-    outs = [folder / f'{pathlib.Path(path).stem}.{CODECS[codec][2]}' for path in paths]
+    outs = [folder / f'{pathlib.Path(path).stem}{_suffix(codec)}' for path in paths]
     if len(set(outs)) < len(outs):
       raise InputError(f'--audio={",".join(paths)}: two sounds have one name, and so would their dubs; rename one')
   return [Said(one, read_utterance(path)) for path, one in zip(paths, outs)]
@@ -163,10 +171,17 @@ def dub_file(out: str, codec: str) -> pathlib.Path:
   Raises:
     InputError: its name does not end as the codec's files do.
   """
-  suffix = '.' + CODECS[codec][2]
-  if pathlib.Path(out).suffix != suffix:
+  suffix = _suffix(codec)
+  if not suffix and pathlib.Path(out).suffix in ('.png', '.mp4', '.mov'):
+    raise InputError(f'--out={out}: --codec {codec} writes a folder of pictures; give its name')
+  if suffix and pathlib.Path(out).suffix != suffix:
     raise InputError(f'--out={out}: must end in {suffix} for --codec {codec}')
   return pathlib.Path(out)
+
+
+def _suffix(codec: str) -> str:
+  """Of the files of a codec; none of a folder of pictures."""
+  return '' if codec == PICTURES else f'.{CODECS[codec][2]}'
 
 
 class _Person:
