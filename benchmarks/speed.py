@@ -229,7 +229,7 @@ def measure_film(folder):
   def film(count):
     some = silence.Mouths(mouths.audio_embedding[:count], mouths.rest[:count], mouths.residual)
     sound = np.zeros((1, count * 640), np.int16)
-    film_module.write_video(trained, ids[:count], some, str(folder / 'film.mp4'), sound, 16000)
+    film_module.Film(trained, ids[:count], some, sound, 16000).write(folder / 'film.mp4')
   film(16)
   start = time.perf_counter()
   film(200)

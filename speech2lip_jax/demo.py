@@ -13,6 +13,7 @@ frames and a foreign sound, and evaluates. Each step calls the verb's own functi
     DIR/eval/                  report.html, metrics.json, table.md, strips.png
     DIR/sheet.png              true held-out frames, ours, and frames of foreign.mp4
 """
+import functools
 import json
 import os
 import pathlib
@@ -31,7 +32,7 @@ from speech2lip_jax.common.flags import CERTIFICATE, KEY, LABEL, LANDMARKER, PRO
 from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure, Origin
 
 if TYPE_CHECKING:
-  from speech2lip_jax.rendering.trained import Trained
+  from speech2lip_jax.rendering.person import Person
 
 DEFAULT_SIZE, SECONDS = 256, 80.0
 MOTION = 'nodding'
@@ -98,20 +99,18 @@ def run(workdir: os.PathLike | str, size: int = DEFAULT_SIZE, seconds: float = S
   config = demo_config(subject, steps)
   step(f'train, {config.train.num_steps} steps', [run_dir / 'checkpoints' / str(config.train.num_steps)],
        lambda: _train(config, run_dir))
-  loaded: list[Trained] = []
 
-  def trained() -> 'Trained':
-    from speech2lip_jax.rendering.trained import load_trained
-    if not loaded:
-      loaded.append(load_trained(str(run_dir)))
-    return loaded[0]
+  @functools.cache
+  def person() -> 'Person':
+    from speech2lip_jax.rendering.person import open_person
+    return open_person(run_dir, disclosure=disclosure)
 
-  origin = lambda: disclosure.origin(run_dir, trained().digest)
-  step(f'render the held-out frames → {held_out.name}', [held_out], lambda: _render_held_out(trained(), held_out, origin()))
-  step(f'render a foreign sound → {foreign.name}', [foreign], lambda: _render_foreign(trained(), foreign, origin()))
+  step(f'render the held-out frames → {held_out.name}', [held_out], lambda: person().held_out().write(held_out))
+  step(f'render a foreign sound → {foreign.name}', [foreign], lambda: _render_foreign(person(), foreign))
   metrics_json, report = work / 'eval' / 'metrics.json', work / 'eval' / 'report.html'
-  step('evaluate', [metrics_json, report], lambda: _evaluate(trained(), work / 'eval', run_dir, landmarker))
-  step(f'contact sheet → {sheet.name}', [sheet], lambda: _write_sheet(trained(), held_out, foreign, sheet, origin()))
+  step('evaluate', [metrics_json, report], lambda: _evaluate(person().trained, work / 'eval', run_dir, landmarker))
+  step(f'contact sheet → {sheet.name}', [sheet], lambda: _write_sheet(
+      person().trained, held_out, foreign, sheet, disclosure.origin(run_dir, person().trained.digest)))
   return DemoFiles(clip, subject / 'contact_sheet.png', held_out, foreign, sheet, metrics_json.with_name('table.md'), report,
                    metrics_json, json.loads(metrics_json.read_text()))
 
@@ -175,21 +174,14 @@ def _train(config, run_dir: pathlib.Path) -> None:
   train_and_evaluate(config, str(run_dir))
 
 
-def _render_held_out(trained, out: pathlib.Path, origin: Origin | None) -> None:
-  from speech2lip_jax.rendering import film
-  film.render_test(trained, str(out), origin=origin)
-
-
-def _render_foreign(trained, out: pathlib.Path, origin: Origin | None) -> None:
+def _render_foreign(person: 'Person', out: pathlib.Path) -> None:
   from scipy.io import wavfile
 
   from speech2lip_jax.data import schema
-  from speech2lip_jax.data.utterance import read_utterance
-  from speech2lip_jax.rendering import film
   from speech2lip_jax.synthetic import speech
   with open_atomic(out.with_suffix('.wav')) as file:
     wavfile.write(file, schema.SAMPLE_RATE, speech.foreign_sound())
-  film.render_audio(trained, read_utterance(str(out.with_suffix('.wav'))), str(out), origin=origin)
+  person.say(out.with_suffix('.wav')).write(out)
 
 
 def _evaluate(trained, out: pathlib.Path, run_dir: pathlib.Path, landmarker: str | None) -> None:

@@ -41,7 +41,10 @@ _SEGMENTS = flags.DEFINE_string('segments', None, 'Where alone the mouth changes
                                 'as long as the video stays in place, any other fills them, and is cut where it is longer.')
 _KEEP_ORIGINAL = flags.DEFINE_bool('keep_original', True, "Beside --segments the video's own sound is heard.")
 _CRF = flags.DEFINE_integer('crf', 17, 'Quality of the pictures, 0 … 51: lower is better.', lower_bound=0, upper_bound=51)
-_CODEC = flags.DEFINE_enum('codec', 'h264', ['h264', 'hevc', 'prores'], 'Of the result: h264 and hevc in an mp4, prores in a mov.')
+_CODEC = flags.DEFINE_enum('codec', 'h264', ['h264', 'hevc', 'prores', 'png'], 'Of the result: h264 and hevc in an mp4, prores in '
+                           'a mov, png in a folder of numbered pictures.')
+_ALPHA = flags.DEFINE_bool('alpha', False, 'The painted mouth as a layer with alpha, to be laid over the source: for --codec '
+                           'prores and png.')
 flags.declare_key_flag('video')
 flags.declare_key_flag('audio')
 flags.declare_key_flag('out')
@@ -79,7 +82,8 @@ def main() -> None:
     said = job.speak(_TEXT.value or '', _VOICE.value, OUT.value, _CODEC.value)
   options = job.Options(
       fit='video' if _SEGMENTS.value else _FIT.value, start_s=_START.value, segments=_SEGMENTS.value,
-      keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, size=SIZE.value, landmarker=LANDMARKER.value,
+      keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, alpha=_ALPHA.value, size=SIZE.value,
+      landmarker=LANDMARKER.value,
       batch_size=BATCH_SIZE.value, features=FEATURES.value, disclosure=disclosure)
   for line in job.dub(VIDEO.value[0], said, WORKDIR.value, options):
     print(line)

@@ -60,7 +60,6 @@ def main() -> None:
 
 
 def _render(workdir: str, out: str) -> None:
-  from speech2lip_jax.data import schema
   from speech2lip_jax.data.utterance import read_utterance
   from speech2lip_jax.provenance.origin import Disclosure
   speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before anything heavy is loaded, and so is
@@ -69,21 +68,20 @@ def _render(workdir: str, out: str) -> None:
   import jax
 
   from speech2lip_jax.common import devices
+  from speech2lip_jax.common.progress import stage
   from speech2lip_jax.rendering import pose
-  from speech2lip_jax.rendering.film import render_audio, render_test
-  from speech2lip_jax.rendering.trained import load_trained
+  from speech2lip_jax.rendering.person import open_person
   wanted = pose.parse(_POSE.value) if _POSE.value else None
-  trained = load_trained(workdir, BATCH_SIZE.value)
-  origin = disclosure.origin(workdir, trained.digest)
+  person = open_person(workdir, BATCH_SIZE.value, disclosure)
   devices.announce()
   with devices.memory_explained(f'lower --batch_size (now {BATCH_SIZE.value})'):
-    if speech:
-      count = render_audio(trained, speech, out, _CLIP.value, wanted, FEATURES.value, origin)
-    else:
-      count = render_test(trained, out, wanted, origin)
+    with stage('audio embeddings', show=jax.process_index() == 0):
+      film = (person.say(speech, clip=_CLIP.value, pose=wanted, features=FEATURES.value) if speech
+              else person.held_out(pose=wanted))
+    film.write(out)
   if jax.process_index():
     return
-  print(f'{out}: {count} frames, {count / schema.FPS:.2f} s, checkpoint of step {trained.step}')
+  print(f'{out}: {len(film)} frames, {film.seconds:.2f} s, checkpoint of step {person.trained.step}')
   if not speech:
     print(usage.next_command('evaluate', workdir=workdir, out=f'{workdir}/eval'))
 

@@ -1,5 +1,6 @@
 """A synthetic head in larger pictures of 30 a second, dubbed: what is painted, where, when, and what is left alone."""
 import dataclasses
+import json
 import types
 
 import cv2
@@ -17,10 +18,13 @@ from speech2lip_jax.dubbing.source import open_source, planes_of
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.build import build_model
 from speech2lip_jax.preprocess import mouth_region, pipeline, tracking
+from speech2lip_jax.preprocess.video import to_rgb
 from speech2lip_jax.provenance.origin import Disclosure
-from speech2lip_jax.rendering import predictor
+from speech2lip_jax.rendering import export, predictor
 from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.rendering.person import Person
 from speech2lip_jax.synthetic.subject import SyntheticSubject
+from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir import state as workdir_state
 
 HEAD, HEIGHT, WIDTH, TOP, LEFT, RATE = 192, 240, 320, 30, 80, 30
@@ -56,7 +60,7 @@ def make_trained(subject):
   constants, model = subject_constants(subject, split.train), build_model(subject, config)
   variables = jax.jit(lambda constants: workdir_state.create_variables(model, constants, config))(constants)
   return trained_run.Trained(config, subject, split, features.open_features(subject, config.audio, split.train),
-                             predictor.Predictor(model, variables, constants, subject, batch_size=4), 0)
+                             predictor.Predictor(model, variables, constants, subject, batch_size=4), 0, digest='5e' * 32)
 
 
 @pytest.fixture(scope='module')
@@ -76,16 +80,16 @@ def scene(folder):
 class Kept(list):
   """Takes the place of a writer."""
 
-  def write(self, picture, time_s):
-    """Keeps the picture."""
-    self.append(picture)
+  def write(self, picture, time_s, alpha=None):
+    """Keeps the picture, with its alpha where it has one."""
+    self.append(picture if alpha is None else (picture, alpha))
 
 
-def dubbed(scene, share, origin=None):
+def dubbed(scene, share, origin=None, as_layer=False):
   rows = np.arange(len(share))
   plan = timeline.Timeline(rows, rows / RATE, rows / RATE, np.asarray(share, np.float32), len(share) / RATE)
   kept = Kept()
-  painted = film.write_dub(scene.trained, scene.footage, plan, np.zeros(16_000, np.int16), kept, origin=origin)
+  painted = film.write_dub(scene.trained, scene.footage, plan, np.zeros(16_000, np.int16), kept, origin=origin, as_layer=as_layer)
   return kept, painted
 
 
@@ -164,6 +168,44 @@ def test_a_share_between_mixes_the_mouths(scene):
   own = planes_of(next(scene.source.read([2])))[0].astype(int)
   full, mixed = (planes_of(each[2])[0].astype(int) - own for each in (whole, half))
   assert np.abs(full).max() > 10 and np.abs(mixed - full / 2).max() <= 2
+
+
+def test_a_program_dubs_with_the_person_that_it_opened(scene, folder, tmp_path):
+  config = scene.trained.config
+  checkpoint.claim_workdir(tmp_path, config)
+  (tmp_path / 'checkpoints' / str(config.train.num_steps)).mkdir(parents=True)
+  person = Person(scene.trained, tmp_path)
+  line, = person.dub(folder / 'take.mp4', (np.zeros(8000), 16_000), tmp_path / 'out.mp4', crf=30)
+  assert '15 pictures of 320×240' in line
+  assert len(open_source(str(tmp_path / 'out.mp4')).facts.times_s) == 15
+
+
+def test_a_layer_over_the_source_is_the_dub(scene):
+  share = np.r_[np.zeros(2), 0.3, 0.7, np.ones(4)]
+  plain, _ = dubbed(scene, share)
+  layers, _ = dubbed(scene, share, as_layer=True)
+  facts = scene.source.facts
+  for wanted, (picture, alpha), own, ours in zip(plain, layers, scene.source.read(range(len(share))), share, strict=True):
+    below, above, wanted = (to_rgb(each, facts).astype(float) for each in (own, picture, wanted))
+    weight = alpha[..., None] / 255
+    off = np.abs(weight * above + (1 - weight) * below - wanted)
+    assert alpha.max() == np.rint(255 * ours) and off.max() <= 3 and off.mean() < 0.02
+    assert (alpha == 0).mean() > 0.7
+
+
+def test_a_track_is_told_in_the_pixels_of_the_source(scene, folder, tmp_path):
+  export.write_track(scene.subject, tmp_path / 'track.json')
+  track = json.loads((tmp_path / 'track.json').read_text())
+  true = np.load(folder / 'take.npz')['landmarks']
+  clip, frame = track['clips'][0], track['frames'][10]
+  assert (clip['height'], clip['width']) == (HEIGHT, WIDTH) and clip['source'].endswith('take.mp4')
+  off = np.linalg.norm(np.array(frame['landmarks']) - true[frame['source_picture'], :, :2], axis=-1)
+  assert off.mean() < 1.0
+  pose, points = np.array(frame['view_from_head']), np.asarray(scene.subject.origin().points_head, float)
+  seen = points @ pose[:3, :3].T + pose[:3, 3]
+  seen = seen[:, :2] / seen[:, 2:] * clip['focal_px'] + clip['principal_point']
+  rigid = tracking.RIGID_POINTS
+  assert np.linalg.norm(seen[rigid] - true[frame['source_picture'], rigid, :2], axis=-1).mean() < 1.0
 
 
 def hand(number, picture):

@@ -108,7 +108,7 @@ def test_a_mouth_is_given_silence_to_rest_in_after_a_short_sound(tmp_path, monke
   said, = job.listen([write_sound(tmp_path / 'a.wav', 0.2)], str(tmp_path / 'out.mp4'), 'h264')
   facts, heard = source.facts, []
   plan = job.timeline.plan(facts.times_s, facts.duration_s, 0.2, 'video', 0.0, None)
-  monkeypatch.setattr(job, 'FilmWriter', lambda *_: contextlib.nullcontext())
+  monkeypatch.setattr(job, 'open_writer', lambda *_: contextlib.nullcontext())
   monkeypatch.setattr(film, 'write_dub', lambda trained, footage, plan, mono, writer, *_: heard.append(len(mono)))
   person, trained = types.SimpleNamespace(folder='anna'), types.SimpleNamespace(digest='ab' * 32)
   job._write(person, source, said, plan, None, job.Options(fit='video'), [(trained, None)])

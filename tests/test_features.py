@@ -12,9 +12,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features, schema, speech_encoder, whisper_speech
 from speech2lip_jax.data import mel as mel_module
-from speech2lip_jax.data.utterance import read_utterance
-from speech2lip_jax.rendering import film
-from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.rendering.person import open_person
 from speech2lip_jax.synthetic.speech import foreign_sound
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training.augment import augmented
@@ -169,11 +167,10 @@ def test_a_model_trains_and_renders_on_features_from_a_file(tmp_path):
   config.train.update(batch_size=16, blend_every=2, num_steps=2, blend_start_step=2, eval_every=2)
   config.data.num_val_frames, config.depth.num_frames = 2, 0
   training_loop.train_and_evaluate(config.lock(), str(tmp_path / 'run'))
-  trained = trained_run.load_trained(str(tmp_path / 'run'), batch_size=1)
-  speech = read_utterance(str(folder / 'audio.wav'))
+  person = open_person(tmp_path / 'run', batch_size=1)
   with pytest.raises(InputError, match='--features FILE.npy'):
-    film.render_audio(trained, speech, str(tmp_path / 'out.mp4'))
-  assert film.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(path)) == 64
+    person.say(folder / 'audio.wav')
+  assert len(list(person.say(folder / 'audio.wav', features=str(path)))) == 64
 
 
 # ---- speech encoders

@@ -11,7 +11,6 @@ from speech2lip_jax.common import devices, weights
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import reference as reference_config
 from speech2lip_jax.data.dataset import load_subject
-from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.gamem import mapping
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import image as image_metrics
@@ -20,8 +19,8 @@ from speech2lip_jax.ops import boxes, sampling
 from speech2lip_jax.released import coords_depth, import_dataset, import_workdir
 from speech2lip_jax.released import step as released_step
 from speech2lip_jax.released import warp as released_warp
-from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.rendering.person import open_person
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.workdir import checkpoint as checkpoint_module
@@ -176,12 +175,11 @@ def test_the_rendered_mouth_is_the_released_composition(subject, dataset, checkp
 
 
 def test_an_imported_workdir_renders_a_new_sound_with_its_features(dataset, workdir, tmp_path):
-  trained = trained_run.load_trained(str(workdir), batch_size=2)
   features = tmp_path / 'new.npy'
   np.save(features, np.load(dataset / 'aud.npy')[:NUM_FRAMES])
-  speech = read_utterance(str(dataset / 'aud.wav'))
-  count = film.render_audio(trained, speech, str(tmp_path / 'out.mp4'), features_file=str(features))
-  assert count == NUM_FRAMES and (tmp_path / 'out.mp4').stat().st_size > 1000
+  said = open_person(workdir, batch_size=2).say(dataset / 'aud.wav', features=str(features))
+  said.write(tmp_path / 'out.mp4')
+  assert len(said) == NUM_FRAMES and (tmp_path / 'out.mp4').stat().st_size > 1000
 
 
 def test_training_can_go_on_from_an_imported_checkpoint(workdir):

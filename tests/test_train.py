@@ -20,12 +20,11 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.data import dataset, input_pipeline
 from speech2lip_jax.data.features import OwnFeatures
-from speech2lip_jax.data.utterance import read_utterance
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.metrics import names as names_of_metrics
 from speech2lip_jax.models.build import build_model
-from speech2lip_jax.rendering import film
 from speech2lip_jax.rendering import trained as trained_run
+from speech2lip_jax.rendering.person import Person, open_person
 from speech2lip_jax.report import held_out
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.training import loop as training_loop
@@ -363,9 +362,10 @@ def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, 
   seconds, rate = 5.03, 44100  # longer than the toy's longest clip of 2.4 s
   noise = np.random.default_rng(0).integers(-9000, 9000, (int(seconds * rate), 2)).astype(np.int16)
   wavfile.write(tmp_path / 'speech.wav', rate, noise)
-  count = film.render_audio(trained, read_utterance(str(tmp_path / 'speech.wav')), str(tmp_path / 'out.mp4'))
+  said = Person(trained, workdir).say(tmp_path / 'speech.wav')
+  said.write(tmp_path / 'out.mp4')
   with av.open(str(tmp_path / 'out.mp4')) as container:
-    assert sum(1 for _ in container.decode(video=0)) == count
+    assert sum(1 for _ in container.decode(video=0)) == len(said)
     assert abs(container.duration / av.time_base - seconds) <= 0.04
   ids = trained.split.test[:3]
   windows = dataset.subject_mel_windows(trained.subject, ids, 16)
@@ -377,11 +377,10 @@ def test_rendering_any_sound_touches_the_mouth_alone_and_lasts_as_long(workdir, 
 
 
 def test_held_out_frames_render_with_their_own_sound(workdir, tmp_path):
-  trained = trained_run.load_trained(str(workdir), batch_size=2)
-  count = film.render_test(trained, str(tmp_path / 'test.mp4'))
-  assert count == len(trained.split.test)
+  person = open_person(workdir, batch_size=2)
+  person.held_out().write(tmp_path / 'test.mp4')
   with av.open(str(tmp_path / 'test.mp4')) as container:
-    assert abs(container.duration / av.time_base - count / 25) <= 0.04
+    assert abs(container.duration / av.time_base - len(person.trained.split.test) / 25) <= 0.04
 
 
 def test_a_workdir_without_checkpoint_or_config_is_named(tmp_path, folder):

@@ -333,11 +333,14 @@ def warn_once(message: str) -> None:
   logging.warning('%s', one_line(message))
 
 
-def resample(sound: np.ndarray, rate: int, wanted: int) -> tuple[np.ndarray, int]:
-  """A sound [channels, n] int16 at `rate` → at the rate wanted or the nearest that an mp4 can hold: [channels, m] int16, and it."""
+def resample(sound: np.ndarray, rate: int, wanted: int, mono: bool = False) -> tuple[np.ndarray, int]:
+  """A sound [channels, n] int16 at `rate` → at the rate wanted or the nearest that an mp4 can hold: [channels, m] int16, and it.
+
+  mono: one channel comes out, the mean of all.
+  """
   wanted = min(AAC_RATES, key=lambda known: abs(known - wanted))
   layout = 'mono' if len(sound) == 1 else 'stereo'
-  resampler = av.AudioResampler(format='s16p', layout=layout, rate=wanted)
+  resampler = av.AudioResampler(format='s16p', layout='mono' if mono else layout, rate=wanted)
   frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format='s16p', layout=layout)
   frame.sample_rate = rate
   chunks = [out.to_ndarray() for piece in (frame, None) for out in resampler.resample(piece)]

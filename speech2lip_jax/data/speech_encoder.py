@@ -52,10 +52,10 @@ def encoder_digest(name: str) -> str:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
     try:
-      revision = try_to_load_from_cache(name, 'config.json')
+      cached = try_to_load_from_cache(name, 'config.json')
     except HFValidationError:
-      pass
-    revision = pathlib.Path(revision).parent.name if isinstance(revision, str) else ''
+      cached = None
+    revision = pathlib.Path(cached).parent.name if isinstance(cached, str) else ''
   return hashlib.sha256(f'{name}@{revision}'.encode()).hexdigest()
 
 

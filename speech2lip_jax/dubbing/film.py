@@ -10,10 +10,10 @@ import numpy as np
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
-from speech2lip_jax.dubbing import another_video, close_up
+from speech2lip_jax.dubbing import another_video, close_up, layer
 from speech2lip_jax.dubbing.close_up import Square, Tracked
 from speech2lip_jax.dubbing.source import Source, SourceFacts, crop_rgb
-from speech2lip_jax.dubbing.target import FilmWriter, change_window
+from speech2lip_jax.dubbing.target import Writer, change_window
 from speech2lip_jax.dubbing.timeline import Timeline
 from speech2lip_jax.ops.boxes import smoothstep
 from speech2lip_jax.preprocess import mouth_region
@@ -96,15 +96,16 @@ def between_frames(places: np.ndarray, values: np.ndarray, ids: np.ndarray) -> n
   return np.stack([np.interp(places, ids, column) for column in values.T], -1).astype(np.float32)
 
 
-def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.ndarray, writer: FilmWriter,
-              features_file: str | None = None, origin: 'Origin | None' = None) -> int:
+def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.ndarray, writer: Writer,
+              features_file: str | None = None, origin: 'Origin | None' = None, as_layer: bool = False) -> int:
   """Writes the pictures of the timeline, in which the person says `mono` [m] int16 at 16 kHz; returns how many were painted.
 
   origin: whose mark and words the pictures carry, if any; the mark lies in the painted ones alone.
+  as_layer: the pictures come with alpha; laid over the source's they are the dub's.
   """
   share = timeline.share * footage.may_paint[timeline.picture]
   is_painted = share > 0
-  reel = Reel(footage, timeline, origin.mark() if origin else None)
+  reel = Reel(footage, timeline, origin.mark() if origin else None, as_layer)
   words = origin.words() if origin else None
   if is_painted.any():
     with stage('audio embeddings'):
@@ -116,13 +117,14 @@ def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.n
       if is_painted[begin]:
         some = Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
         predictions = zip(share[rows].tolist(), predictor.from_mouths(rows, some), strict=True)
-        pictures: Iterator[av.VideoFrame] = (reel.change(prediction, each, time_s) for time_s, (each, prediction) in zip(
+        pictures: Iterator[Shown] = (reel.change(prediction, each, time_s) for time_s, (each, prediction) in zip(
             timeline.time_s[rows].tolist(), predictions))
       else:
         pictures = reel.unchanged(len(rows))
-      for row, picture in zip(rows, pictures, strict=True):
+      for row, (picture, alpha) in zip(rows, pictures, strict=True):
         time_s = float(timeline.time_s[row])
-        writer.write(with_words(picture, footage.source.facts, words) if words and words.is_shown(time_s) else picture, time_s)
+        picture = with_words(picture, footage.source.facts, words) if words and words.is_shown(time_s) else picture
+        writer.write(picture, time_s, alpha)
         bar.update()
   return int(is_painted.sum())
 
@@ -133,11 +135,17 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
   return list(zip([0, *ends[:-1]], ends))
 
 
+class Shown(NamedTuple):
+  """A picture of the film. alpha: [H, W] uint8 of the upright picture, None where the whole of it is shown."""
+  picture: av.VideoFrame
+  alpha: np.ndarray | None
+
+
 class Reel:
   """The source's pictures in the order of a timeline, each read once; those being painted are held."""
 
-  def __init__(self, footage: Footage, timeline: Timeline, mark: 'Mark | None' = None):
-    self._mark = mark
+  def __init__(self, footage: Footage, timeline: Timeline, mark: 'Mark | None' = None, as_layer: bool = False):
+    self._mark, self._as_layer = mark, as_layer
     self._footage, self._ids, self._next = footage, timeline.picture, 0
     self._pictures = footage.source.read(timeline.picture)
     self._held: collections.deque[tuple[av.VideoFrame, np.ndarray]] = collections.deque()
@@ -163,25 +171,34 @@ class Reel:
       squares.append(self._latest)
     return np.stack(squares)
 
-  def unchanged(self, count: int) -> Iterator[av.VideoFrame]:
+  def _alpha(self, box: tuple[int, int, int, int] | None, share: float) -> np.ndarray | None:
+    """`Shown.alpha` of a painted window (top, left, height, width) of the upright picture, or of none."""
+    facts = self._footage.source.facts
+    if not self._as_layer:
+      return None
+    weight = layer.window_weight(box, facts.height, facts.width) if box else np.zeros((facts.height, facts.width))
+    return np.rint(255 * share * weight).astype(np.uint8)
+
+  def unchanged(self, count: int) -> Iterator[Shown]:
     """The next pictures as they are."""
     self._next += count
-    return itertools.islice(self._pictures, count)
+    return (Shown(picture, self._alpha(None, 0.0)) for picture in itertools.islice(self._pictures, count))
 
-  def change(self, prediction: Prediction, share: float, time_s: float) -> av.VideoFrame:
+  def change(self, prediction: Prediction, share: float, time_s: float) -> Shown:
     """The oldest picture held, with as much of its prediction as `share` says, 0 … 1. time_s: when it is shown, for the mark."""
     (picture, before), square, facts = self._held.popleft(), self._footage.square, self._footage.source.facts
     part = painted_part(prediction)
     top, left = max(part[0], -square.top), max(part[1], -square.left)
     bottom, right = min(part[0] + part[2], facts.height - square.top), min(part[1] + part[3], facts.width - square.left)
     if top >= bottom or left >= right:
-      return picture
+      return Shown(picture, self._alpha(None, 0.0))
     old, new = before[top:bottom, left:right], prediction.rgb_face[top:bottom, left:right]
     if self._mark:
       new = self._mark.add(new, (0, 0, *new.shape[:2]), time_s, (square.top + top, square.left + left))
-    if share < 1:
+    if share < 1 and not self._as_layer:  # of a layer, alpha says so
       new = np.rint(old + share * (new.astype(np.float32) - old)).astype(np.uint8)
-    return change_window(picture, facts, old, new, int(square.top + top), int(square.left + left))
+    changed = change_window(picture, facts, old, new, int(square.top + top), int(square.left + left))
+    return Shown(changed, self._alpha((int(square.top + top), int(square.left + left), *old.shape[:2]), share))
 
 
 def with_words(picture: av.VideoFrame, facts: SourceFacts, words: 'Label') -> av.VideoFrame:

@@ -20,10 +20,10 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, load_subject
 from speech2lip_jax.data.utterance import Utterance, read_utterance
-from speech2lip_jax.dubbing import timeline
+from speech2lip_jax.dubbing import layer, timeline
 from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import Source, open_source
-from speech2lip_jax.dubbing.target import CODECS, FilmWriter
+from speech2lip_jax.dubbing.target import CODECS, PICTURES, WITH_ALPHA, open_writer
 from speech2lip_jax.preprocess import video as video_module
 from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure
 
@@ -43,6 +43,7 @@ class Options(NamedTuple):
   keep_original: bool = True
   crf: int = 17
   codec: str = 'h264'
+  alpha: bool = False
   size: int | None = None
   landmarker: str | None = None
   batch_size: int = 8
@@ -56,7 +57,7 @@ class Said(NamedTuple):
   utterance: Utterance
 
 
-def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options) -> Iterator[str]:
+def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options, trained: 'Trained | None' = None) -> Iterator[str]:
   """Writes the dubs; yields a line about each.
 
   Args:
@@ -64,6 +65,7 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
     said: what is said, and where the dubs go.
     workdir: a trained person, or where to train the one of the video; beside the first dub if not given.
     options: the verb's.
+    trained: the person of the workdir, where it is open already.
 
   Raises:
     InputError: a flag or the video cannot be used, or the video shows another person than the trained one.
@@ -73,11 +75,19 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
   for one in said:
     if one.out.exists() and one.out.samefile(video):
       raise InputError(f'--out={one.out}: is the video itself; give another name')
+    if options.codec == PICTURES:
+      layer.check_folder(one.out)
+  if options.alpha and options.codec not in WITH_ALPHA:
+    raise InputError(f'--alpha: {options.codec} has none; give --codec prores or png')
+  if options.alpha and options.disclosure.label != 'off':
+    raise InputError(f'--label={options.disclosure.label}: words belong into the finished picture, not into a layer; '
+                     'leave --alpha or --label out')
   if options.features and len(said) > 1:
     raise InputError(f'--features={options.features}: are those of one sound; give one with --audio')
   segments = timeline.parse_segments(options.segments, facts.duration_s) if options.segments else None
   plans = [timeline.plan(facts.times_s, facts.duration_s, seconds, options.fit, options.start_s, segments) for seconds in sound_s]
-  person = _Person(pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip'), video, source, options)
+  folder = pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip')
+  person = _Person(folder, video, source, options, trained)
   stages = _Stages(person.stages() | {f'dub {one.out}': S_A_PICTURE * len(plan.picture) for one, plan in zip(said, plans)})
   for name, work in person.work():
     stages.run(name, work)
@@ -94,9 +104,8 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options)
 def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timeline, segments: Sequence[timeline.Span] | None,
            options: Options, opened: list[tuple['Trained', 'Footage']]) -> None:
   from speech2lip_jax.dubbing import film
-  from speech2lip_jax.rendering.trained import load_trained
   if not opened:  # the model is loaded once
-    trained = load_trained(str(person.folder), options.batch_size)
+    trained = person.open()
     footage = film.open_footage(trained, source, *person.frames(trained.subject))
     for note in footage.notes:
       print(note, flush=True)
@@ -107,9 +116,9 @@ def _write(person: '_Person', source: Source, said: Said, plan: timeline.Timelin
     new, rate = media.resample(new, rate, own_rate)
   sound = timeline.lay_sound(new, rate, plan, source.facts.duration_s, segments, original)
   origin = options.disclosure.origin(person.folder, opened[0][0].digest, source.facts.path)
-  with FilmWriter(said.out, source.facts, sound, rate, options.crf, options.codec, origin) as writer:
+  with open_writer(said.out, source.facts, sound, rate, options.crf, options.codec, origin, options.alpha) as writer:
     film.write_dub(*opened[0], plan, timeline.followed_by_silence(mono, schema.SAMPLE_RATE, plan), writer,
-                   options.features, origin)
+                   options.features, origin, options.alpha)
 
 
 def _own_sound(path: str) -> tuple[np.ndarray, int] | None:
@@ -131,12 +140,12 @@ def listen(paths: Sequence[str], out: str, codec: str) -> list[Said]:
     InputError: a sound cannot be read, or `out` does not fit.
   """
   folder = pathlib.Path(out)
-  if len(paths) == 1 and not folder.is_dir():
-    outs = [_dub_file(out, codec)]
+  if len(paths) == 1 and (codec == PICTURES or not folder.is_dir()):
+    outs = [dub_file(out, codec)]
   else:
     if folder.suffix or folder.is_file():
       raise InputError(f'--out={out}: {len(paths)} sounds need a folder')
-    outs = [folder / f'{pathlib.Path(path).stem}.{CODECS[codec][2]}' for path in paths]
+    outs = [folder / f'{pathlib.Path(path).stem}{_suffix(codec)}' for path in paths]
     if len(set(outs)) < len(outs):
       raise InputError(f'--audio={",".join(paths)}: two sounds have one name, and so would their dubs; rename one')
   return [Said(one, read_utterance(path)) for path, one in zip(paths, outs)]
@@ -149,25 +158,37 @@ def speak(text: str, voice: str | None, out: str, codec: str) -> list[Said]:
     InputError: no synthesiser is installed, the text cannot be read or spoken, or `out` does not fit.
   """
   from speech2lip_jax.dubbing import text as text_module
-  file = _dub_file(out, codec)
+  file = dub_file(out, codec)
   synthesiser = text_module.find_synthesiser(voice)
   sound, rate = text_module.speak(text, synthesiser)
   print(f'{synthesiser.title}: {len(sound) / rate:.1f} s; {synthesiser.licence}')
   return [Said(file, Utterance.of(sound, rate))]
 
 
-def _dub_file(out: str, codec: str) -> pathlib.Path:
-  suffix = '.' + CODECS[codec][2]
-  if pathlib.Path(out).suffix != suffix:
+def dub_file(out: str, codec: str) -> pathlib.Path:
+  """The file of a dub.
+
+  Raises:
+    InputError: its name does not end as the codec's files do.
+  """
+  suffix = _suffix(codec)
+  if not suffix and pathlib.Path(out).suffix in ('.png', '.mp4', '.mov'):
+    raise InputError(f'--out={out}: --codec {codec} writes a folder of pictures; give its name')
+  if suffix and pathlib.Path(out).suffix != suffix:
     raise InputError(f'--out={out}: must end in {suffix} for --codec {codec}')
   return pathlib.Path(out)
+
+
+def _suffix(codec: str) -> str:
+  """Of the files of a codec; none of a folder of pictures."""
+  return '' if codec == PICTURES else f'.{CODECS[codec][2]}'
 
 
 class _Person:
   """The trained person and the subject folder that this video's pictures were tracked in; both made where they are not there."""
 
-  def __init__(self, folder: pathlib.Path, video: str, source: Source, options: Options):
-    self.folder, self._video, self._source, self._options = folder, video, source, options
+  def __init__(self, folder: pathlib.Path, video: str, source: Source, options: Options, trained: 'Trained | None'):
+    self.folder, self._video, self._source, self._options, self._trained = folder, video, source, options, trained
     self._own = folder / 'subject'
     self.is_begun = (folder / 'config.json').is_file()
     place = hashlib.sha256(os.path.abspath(video).encode()).hexdigest()[:8]
@@ -221,6 +242,11 @@ class _Person:
       config = recipes.load('default').get_config().unlock()
       config.data.path = str(self._own)
     train_and_evaluate(config, str(self.folder))
+
+  def open(self) -> 'Trained':
+    """The person, once trained."""
+    from speech2lip_jax.rendering.trained import load_trained
+    return self._trained or load_trained(str(self.folder), self._options.batch_size)
 
   def frames(self, trained_subject: Subject) -> tuple[Subject, int]:
     """The subject folder that has this video's pictures, and which of its sources it is."""

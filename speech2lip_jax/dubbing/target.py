@@ -1,7 +1,7 @@
 """The changed film: pictures of a source of which a window is changed, written as the source was: size, instants, colours."""
 import os
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import av
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import errors_named
 from speech2lip_jax.common.media import FilmFile, Soundtrack
+from speech2lip_jax.dubbing.layer import PictureFolder, stored
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES
 
@@ -23,6 +24,12 @@ CODECS = {
     'h264': ('libx264', {'preset': 'veryfast'}, 'mp4'),
     'hevc': ('libx265', {'preset': 'superfast', 'x265-params': 'log-level=error'}, 'mp4'),
     'prores': ('prores_aw', {}, 'mov')}
+PICTURES = 'png'  # the --codec of a folder of pictures
+WITH_ALPHA = ('prores', PICTURES)
+Writer: TypeAlias = 'FilmWriter | PictureFolder'
+
+
+ALPHA_FORMAT = 'yuva444p10le'
 
 
 def change_window(picture: av.VideoFrame, facts: SourceFacts, before: np.ndarray, after: np.ndarray, top: int, left: int
@@ -112,12 +119,14 @@ class FilmWriter(FilmFile):
   Use as a context manager; the file appears under its name when it is complete. Instants are kept to the source's ticks.
   What the codec cannot take is converted once, to the nearest that it can, and told so in the file: ten bits stay ten, twelve only
   for hevc; RGB becomes BT.709 with all its chroma; for ProRes, samples get the limited range, and chroma in each row.
+  With alpha, ProRes is 4444.
   """
 
   def __init__(self, path: os.PathLike | str, facts: SourceFacts, sound: np.ndarray | None, rate: int, crf: int = 17,
-               codec: str = 'h264', origin: 'Origin | None' = None):
+               codec: str = 'h264', origin: 'Origin | None' = None, with_alpha: bool = False):
     """sound: [channels, n] int16 at `rate`, or None. crf: the constant rate factor, 0 … 51, lower is better; prores has none.
-    codec: of `CODECS`. origin: what the file says of itself, in tags and a signed manifest.
+    codec: of `CODECS`. origin: what the file says of itself, in tags and a signed manifest. with_alpha: for prores; pictures
+    then have it.
 
     Raises:
       InputError: the codec cannot hold pictures of that size.
@@ -130,13 +139,15 @@ class FilmWriter(FilmFile):
     super().__init__(path, container, origin)
     self._facts = facts
     if codec == 'prores':
-      encoder = 'prores_ks' if width % 2 else encoder  # the slower one takes odd widths
-      options = {'profile': '4' if halved in (None, (0, 0)) else '3'}  # 4444, HQ
+      encoder = 'prores_ks' if width % 2 or with_alpha else encoder  # the slower one takes odd widths, and alpha
+      options = {'profile': '4' if halved in (None, (0, 0)) or with_alpha else '3'}  # 4444, HQ
     else:
       options = options | {'crf': str(crf)}
     video = cast('av.VideoStream', self._container.add_stream(encoder, rate=facts.rate, options=options))
-    self._conversion, matrix = _conversion(facts, codec)
+    self._conversion, matrix = _conversion(facts, codec, with_alpha)
     video.width, video.height, video.pix_fmt = width, height, self._conversion.get('format', facts.pix_fmt)
+    if with_alpha:
+      video.pix_fmt = ALPHA_FORMAT
     video.codec_context.time_base = video.time_base = facts.time_base
     video.codec_context.sample_aspect_ratio = facts.pixel_aspect
     video.codec_context.color_range = self._conversion.get('dst_color_range', facts.colour_range)
@@ -150,10 +161,15 @@ class FilmWriter(FilmFile):
     self._soundtrack = None if sound is None else Soundtrack(self._container, sound, rate,
                                                              'pcm_s16le' if codec == 'prores' else 'aac')
 
-  def write(self, picture: av.VideoFrame, time_s: float) -> None:
-    """Appends a picture of the source, shown from `time_s` on, and the sound until then. Sets the picture's time stamp."""
+  def write(self, picture: av.VideoFrame, time_s: float, alpha: np.ndarray | None = None) -> None:
+    """Appends a picture of the source, shown from `time_s` on, and the sound until then. Sets the picture's time stamp.
+
+    alpha: [H, W] uint8 of the upright picture, for a film that has it.
+    """
     if self._conversion:
       picture = picture.reformat(**self._conversion)
+    if alpha is not None:
+      picture = _with_alpha(picture, stored(alpha, self._facts))
     tick = max(self._last_tick + 1, round(Fraction(time_s) / self._facts.time_base))
     picture.pts, picture.time_base, picture.pict_type = tick, self._facts.time_base, 0
     self._last_tick = tick
@@ -163,12 +179,32 @@ class FilmWriter(FilmFile):
         self._soundtrack.write_until(round(time_s * self._rate))
 
 
-def _conversion(facts: SourceFacts, codec: str) -> tuple[dict[str, Any], int]:
+def _with_alpha(picture: av.VideoFrame, alpha: np.ndarray) -> av.VideoFrame:
+  """A picture of yuv444p10le with alpha [rows, columns] uint8, as `ALPHA_FORMAT`."""
+  layered = av.VideoFrame(picture.width, picture.height, ALPHA_FORMAT)
+  samples = alpha.astype('<u2') << 2 | alpha >> 6
+  views = [np.frombuffer(memoryview(plane), '<u2').reshape(-1, plane.line_size // 2)[:, :plane.width] for plane in layered.planes]
+  for there, here in zip(views, [*planes_of(picture), samples], strict=True):
+    there[:] = here
+  layered.colorspace, layered.color_range = picture.colorspace, picture.color_range
+  layered.color_primaries, layered.color_trc = picture.color_primaries, picture.color_trc
+  return layered
+
+
+def open_writer(path: os.PathLike | str, facts: SourceFacts, sound: np.ndarray, rate: int, crf: int, codec: str,
+                origin: 'Origin | None', with_alpha: bool) -> Writer:
+  """What a --codec is written with. See `FilmWriter` and `PictureFolder`."""
+  if codec == PICTURES:
+    return PictureFolder(path, facts, sound, rate, origin)
+  return FilmWriter(path, facts, sound, rate, crf, codec, origin, with_alpha)
+
+
+def _conversion(facts: SourceFacts, codec: str, with_alpha: bool = False) -> tuple[dict[str, Any], int]:
   """What `VideoFrame.reformat` is told so that a codec takes the source's pictures, nothing where it does, and the matrix that the
   film tells."""
   _, halved = FORMATS[facts.pix_fmt]
   if codec == 'prores':
-    kept = 'yuv444p10le' if halved in (None, (0, 0)) else 'yuv422p10le'
+    kept = 'yuv444p10le' if halved in (None, (0, 0)) or with_alpha else 'yuv422p10le'
   else:
     kept = {'nv12': 'yuv420p', 'rgb24': 'yuv444p', 'gbrp': 'yuv444p'}.get(facts.pix_fmt, facts.pix_fmt)
     kept = kept.replace('12le', '10le') if codec == 'h264' else kept

@@ -1,4 +1,6 @@
 """A trained subject on film: background frames, audio embeddings and poses → an mp4."""
+import dataclasses
+import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -8,10 +10,9 @@ import numpy as np
 from absl import logging
 
 from speech2lip_jax.common import media, processes
-from speech2lip_jax.common.progress import Bar, stage
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
-from speech2lip_jax.data.utterance import Utterance
 from speech2lip_jax.rendering import pose, silence
 from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
@@ -34,76 +35,80 @@ def background_frames(subject: Subject, count: int, clip_name: str | None) -> np
   return ids[back_and_forth(len(ids), count)]
 
 
-def render_audio(trained: Trained, speech: Utterance, out: str, clip_name: str | None = None,
-                 wanted: pose.PoseSpec | None = None, features_file: str | None = None, origin: 'Origin | None' = None) -> int:
-  """Writes `out`, an mp4 as long as the sound, the head at the wanted poses; returns its number of frames.
+@dataclasses.dataclass(frozen=True)
+class Film:
+  """A trained person saying something: pictures, `schema.FPS` a second, painted as they are asked for, and their sound.
 
-  features_file: the .npy of the sound's features, for a model that was trained on features from a file. origin: what `out` says of
-  itself.
+  Iterate it for the pictures [H, W, 3] uint8 RGB, as often as wanted, or `write` them. len: how many.
+
+  trained: who. frame_ids: [n] frames of the subject that are painted on. mouths: [n]. sound: [channels, m] int16 at `rate`. wanted:
+  where the heads are to be, None for where they are. origin: what the pictures and their file say of themselves, None for nothing.
   """
-  count = max(1, round(speech.seconds * schema.FPS))
-  frame_ids = background_frames(trained.subject, count, clip_name)
-  with stage('audio embeddings', show=jax.process_index() == 0):
-    mouths = trained.sound_mouths(speech.mono, count, features_file)
-  write_video(trained, frame_ids, mouths, out, speech.sound, speech.rate, wanted, origin)
-  return count
+  trained: Trained
+  frame_ids: np.ndarray
+  mouths: silence.Mouths
+  sound: np.ndarray
+  rate: int
+  wanted: pose.PoseSpec | None = None
+  origin: 'Origin | None' = None
 
+  @property
+  def seconds(self) -> float:
+    """How long it lasts."""
+    return len(self) / schema.FPS
 
-def render_test(trained: Trained, out: str, wanted: pose.PoseSpec | None = None, origin: 'Origin | None' = None) -> int:
-  """Writes the held-out frames with their own sound, the head at the wanted poses; returns their number."""
-  frame_ids = trained.split.test
-  sound = trained.subject.sound[frame_ids].reshape(1, -1)
-  with stage('audio embeddings', show=jax.process_index() == 0):
-    mouths = trained.subject_mouths(frame_ids)
-  write_video(trained, frame_ids, mouths, out, sound, schema.SAMPLE_RATE, wanted, origin)
-  return len(frame_ids)
+  def __len__(self) -> int:
+    return len(self.frame_ids)
 
+  def __iter__(self) -> Iterator[np.ndarray]:
+    return self._disclosed(self._predictions(slice(0, len(self))), 0)
 
-def write_video(trained: Trained, frame_ids: np.ndarray, mouths: silence.Mouths, out: str, sound: np.ndarray, rate: int,
-                wanted: pose.PoseSpec | None = None, origin: 'Origin | None' = None) -> None:
-  """Writes `out`: the frames [n] saying mouths [n], with the sound [channels, m] int16 at `rate`; heads at the wanted poses.
+  def write(self, out: os.PathLike | str) -> None:
+    """Writes an mp4 of the pictures and the sound.
 
-  Of several processes each writes a segment beside `out`, and the first joins them: all must see one disk.
-  origin: what `out` says of itself in tags, manifest, mark and label; None for the pictures alone.
-  """
-  meta, is_main = trained.subject.meta, jax.process_index() == 0
-  rows = processes.share(len(frame_ids))
-  some_ids, some = frame_ids[rows], silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
-  if wanted is None:
-    predictions = trained.predictor.from_mouths(some_ids, some)
-  else:
-    targets = pose.target_poses(wanted, trained.subject, frame_ids)
-    if is_main and (warning := pose.warning(trained.subject, frame_ids, targets)):
+    Of several processes each writes a segment beside `out`, and the first joins them: all must see one disk.
+    """
+    meta, is_main = self.trained.subject.meta, jax.process_index() == 0
+    rows = processes.share(len(self))
+    count = rows.stop - rows.start
+    pictures = self._disclosed(Bar(self._predictions(rows), total=count, compiles=True, show=is_main), rows.start)
+    if jax.process_count() == 1:
+      _write(pictures, media.Mp4Writer(out, meta.height, meta.width, schema.FPS, self.sound, self.rate, origin=self.origin))
+      return
+    segments = [_segment(out, i) for i in range(jax.process_count())]
+    if count:
+      _write(pictures, media.Mp4Writer(segments[jax.process_index()], meta.height, meta.width, schema.FPS))
+    processes.meet('segments')
+    if is_main:
+      written = [segment for segment in segments if segment.is_file()]
+      media.join_segments(written, out, schema.FPS, self.sound, self.rate, self.origin)
+      for segment in segments:
+        segment.unlink(missing_ok=True)
+
+  def _predictions(self, rows: slice) -> Iterator[Prediction]:
+    """Of some of the pictures."""
+    ids, mouths = self.frame_ids[rows], self.mouths
+    some = silence.Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
+    if self.wanted is None:
+      return self.trained.predictor.from_mouths(ids, some)
+    targets = pose.target_poses(self.wanted, self.trained.subject, self.frame_ids)
+    if jax.process_index() == 0 and (warning := pose.warning(self.trained.subject, self.frame_ids, targets)):
       logging.warning(warning)
-    predictions = trained.predictor.from_mouths_at_poses(some_ids, some, targets[rows], frame_ids)
-  bar = Bar(predictions, total=len(some_ids), compiles=True, show=is_main)
-  pictures = _disclosed(bar, rows.start, origin, is_moved=wanted is not None)
-  if jax.process_count() == 1:
-    _write(pictures, media.Mp4Writer(out, meta.height, meta.width, schema.FPS, sound, rate, origin=origin))
-    return
-  segments = [_segment(out, i) for i in range(jax.process_count())]
-  if len(some_ids):
-    _write(pictures, media.Mp4Writer(segments[jax.process_index()], meta.height, meta.width, schema.FPS))
-  processes.meet('segments')
-  if is_main:
-    media.join_segments([segment for segment in segments if segment.is_file()], out, schema.FPS, sound, rate, origin)
-    for segment in segments:
-      segment.unlink(missing_ok=True)
+    return self.trained.predictor.from_mouths_at_poses(ids, some, targets[rows], self.frame_ids)
+
+  def _disclosed(self, predictions: Iterable[Prediction], first: int) -> Iterator[np.ndarray]:
+    """The pictures [H, W, 3] with the mark and the words of `origin`; `first` is the number of the first one in the film."""
+    mark, words = (self.origin.mark(), self.origin.words()) if self.origin else (None, None)
+    for number, prediction in enumerate(predictions, first):
+      rgb, time_s = prediction.rgb_face, number / schema.FPS
+      if mark:
+        rgb = mark.add(rgb, painted_part(prediction, self.wanted is not None), time_s)
+      yield words.add(rgb, time_s) if words else rgb
 
 
-def _segment(out: str, process: int) -> pathlib.Path:
+def _segment(out: os.PathLike | str, process: int) -> pathlib.Path:
   path = pathlib.Path(out)
   return path.with_name(f'.{path.stem}.segment{process}{path.suffix}')
-
-
-def _disclosed(predictions: Iterable[Prediction], first: int, origin: 'Origin | None', is_moved: bool) -> Iterator[np.ndarray]:
-  """The pictures [H, W, 3] with the mark and the words of `origin`; `first` is the number of the first one in the video."""
-  mark, words = (origin.mark(), origin.words()) if origin else (None, None)
-  for number, prediction in enumerate(predictions, first):
-    rgb, time_s = prediction.rgb_face, number / schema.FPS
-    if mark:
-      rgb = mark.add(rgb, painted_part(prediction, is_moved), time_s)
-    yield words.add(rgb, time_s) if words else rgb
 
 
 def _write(pictures: Iterable[np.ndarray], writer: media.Mp4Writer) -> None:
