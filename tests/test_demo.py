@@ -1,6 +1,4 @@
-"""The demo and the notebook's demo part, tiny: every step, going on where it was, and mistakes answered in one line."""
-import ast
-import json
+"""The demo, tiny: every step, going on where it was, and mistakes answered in one line."""
 import os
 import pathlib
 import subprocess
@@ -18,29 +16,18 @@ from speech2lip_jax.provenance import inspection, manifest
 from tests.test_cli import fails
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-NOTEBOOK = ROOT / 'colab' / 'speech2lip.ipynb'
 TINY = {'size': 64, 'seconds': 5.0, 'steps': 4}
-
-
-def cells(tag=None):
-  record = json.loads(NOTEBOOK.read_text())
-  found = [cell for cell in record['cells'] if cell['cell_type'] == 'code']
-  return [cell for cell in found if tag is None or tag in cell['metadata'].get('tags', [])]
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-  """What the notebook's demo cells leave, run as they stand but for their parameters, without landmark model and network."""
-  pytest.importorskip('IPython', reason='IPython shows the notebook\'s pictures')
+  """What the verb leaves, without landmark model and network."""
   folder = tmp_path_factory.mktemp('demo')
-  source = []
-  for cell in cells('demo'):
-    source.append(''.join(cell['source']))
-    if 'parameters' in cell['metadata']['tags']:
-      source += [f'{name.upper()} = {value!r}' for name, value in TINY.items()] + [f'WORK = {str(folder / "work")!r}']
   environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0', 'XDG_CACHE_HOME': str(folder / 'cache'),
                               landmarks.MODEL_VARIABLE: '', 'https_proxy': 'http://127.0.0.1:9'}
-  done = subprocess.run([sys.executable, '-c', '\n'.join(source)], cwd=ROOT, env=environment, capture_output=True, text=True)
+  flags = [f'--{name}={value}' for name, value in TINY.items()]
+  done = subprocess.run([sys.executable, '-m', 'speech2lip_jax', 'demo', f'--workdir={folder / "work"}', *flags], cwd=ROOT,
+                        env=environment, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr[-3000:]
   assert 'the exact ones of talk.npz' in done.stdout
   return demo.run(folder / 'work', **TINY)
@@ -79,21 +66,6 @@ def test_given_again_it_does_only_what_is_missing(files, capsys):
 def test_other_values_in_a_demos_folder_are_refused(files):
   with pytest.raises(InputError, match=r'begun with steps=4, now 5; .* another --workdir'):
     demo.run(files.clip.parent, **TINY | {'steps': 5})
-
-
-def test_the_notebook_is_stored_without_outputs_and_all_its_cells_are_python():
-  for cell in cells():
-    assert cell['outputs'] == [] and cell['execution_count'] is None
-    compile(''.join(cell['source']), str(NOTEBOOK), 'exec')
-
-
-def test_whatever_the_notebook_imports_of_the_package_is_there():
-  trees = [ast.parse(''.join(cell['source'])) for cell in cells()]
-  ours = [node for tree in trees for node in ast.walk(tree)
-          if isinstance(node, ast.ImportFrom) and node.module.startswith('speech2lip_jax')]
-  assert len(ours) >= 5
-  for node in ours:
-    exec(compile(ast.Module([node], []), str(NOTEBOOK), 'exec'), {})
 
 
 def test_mistakes_are_one_line(tmp_path):
