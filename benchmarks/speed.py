@@ -127,7 +127,7 @@ class Bench:
     self.constants = subject_constants(self.subject, self.split.train)
     self.model = build_model(self.subject, config, train_step.AXIS)
     self.optimizer, _ = train_state.make_optimizer(config.train)
-    self.state = train_state.create_state(self.model, self.optimizer, self.constants, config, self.features.num_channels)
+    self.state = train_state.state_creator(self.model, self.optimizer, config, self.features.num_channels)(self.constants)
 
   def resident(self):
     from speech2lip_jax.data.input_pipeline import make_resident

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
   config.audio.noise_std = 0.5  # std of Gaussian noise on the features in training; mel has range −4 … 4, std 1.2, others std 1
   config.audio.normalise = True  # mel less its recording's mean spectrum: microphone and room go; others to mean 0, std 1
   config.audio.network = 'residual'  # or 'strided', AudioNet of the released program
+  config.audio.init = ''  # a workdir: training begins from its audio network, such as one of `train --shared audio_net`; '': anew
   config.audio.voice_fraction = 0.5  # of the windows in training sound like another voice, by the next three (mel only)
   config.audio.voice_warp = 0.15  # largest shift of their frequencies, log scale: other vocal tracts
   config.audio.voice_tilt_std = 0.3  # std of a smooth equaliser of 5 knots on them, mel units: other voices and microphones

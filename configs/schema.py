@@ -85,6 +85,7 @@ DEFAULT: dict[str, Rule] = {
     'audio.noise_std': real(0, 10),
     'audio.normalise': FLAG,
     'audio.network': choice('residual', 'strided'),
+    'audio.init': text("a workdir, '', in one line of text"),
     'audio.voice_fraction': real(0, 1),
     'audio.voice_warp': real(0, 1),
     'audio.voice_tilt_std': real(0, 10),

@@ -187,7 +187,7 @@ def test_training_can_go_on_from_an_imported_checkpoint(workdir):
   subject = load_subject(config.data.path)
   constants = subject_constants(subject, np.arange(NUM_FRAMES))
   optimizer, _ = train_state.make_optimizer(config.train)
-  fresh = train_state.create_state(build_model(subject, config), optimizer, constants, config, 29)
+  fresh = train_state.state_creator(build_model(subject, config), optimizer, config, 29)(constants)
   with checkpoint_module.Checkpoints(workdir) as saved:
     state = saved.restore(saved.latest_step(), fresh)
   assert state.step == 1234

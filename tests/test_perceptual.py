@@ -14,7 +14,8 @@ def test_lips_are_enlarged_at_another_place_and_size_each_and_the_true_ones_alik
   random = np.random.default_rng(0)
   rgb = np.broadcast_to(random.random((1, 12, 17, 3)), (6, 12, 17, 3)).astype(np.float32)
   true = 1 - rgb
-  shown, shown_true = jax.jit(losses.enlarged, static_argnums=3)(jax.random.split(jax.random.key(0), 6), rgb, true, 36)
+  keys = jax.random.split(jax.random.key(0), 6)
+  shown, shown_true = jax.jit(losses.enlarged, static_argnums=4)(keys, rgb, true, (12, 17), (36, 51))
   assert shown.shape == shown_true.shape == (6, 36, 51, 3)
   np.testing.assert_allclose(shown + shown_true, 1, atol=1e-5, err_msg='a kernel whose weights sum to 1 keeps the sum of both')
   distances = [np.abs(shown[i] - shown[j]).mean() for i in range(6) for j in range(i)]
@@ -24,7 +25,7 @@ def test_lips_are_enlarged_at_another_place_and_size_each_and_the_true_ones_alik
 def test_what_is_cropped_lies_inside_the_lips():
   """From beyond the border, where an enlargement reads nothing, comes nothing: one colour stays that colour."""
   rgb = np.full((32, 20, 30, 3), 0.25, np.float32)
-  shown, _ = jax.jit(losses.enlarged, static_argnums=3)(jax.random.split(jax.random.key(1), 32), rgb, rgb, 40)
+  shown, _ = jax.jit(losses.enlarged, static_argnums=4)(jax.random.split(jax.random.key(1), 32), rgb, rgb, (20, 30), (40, 56))
   np.testing.assert_allclose(shown, 0.25, atol=1e-5)
 
 

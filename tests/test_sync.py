@@ -224,7 +224,7 @@ def parts(folder, subject, expert):
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config, axis_name=train_step.AXIS)
   optimizer, _ = train_state.make_optimizer(config.train)
-  state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
+  state = train_state.state_creator(model, optimizer, config)(constants)._replace(step=np.int32(5))
   sampler = sync_expert.sync_sampler(expert, subject, split.train, config.sync, seed=0)
   return config, split, constants, model, optimizer, state, sampler
 

@@ -107,7 +107,7 @@ def test_eight_devices_take_the_step_of_one_with_eight_times_the_batch(folder):
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config, axis_name=train_step.AXIS)
   optimizer, _ = train_state.make_optimizer(config.train)
-  state = train_state.create_state(model, optimizer, constants, config)._replace(step=np.int32(5))
+  state = train_state.state_creator(model, optimizer, config)(constants)._replace(step=np.int32(5))
   batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2, num_perceived=3,
                                       num_devices=8)
   batch = batch.batch(5, with_frames=True, with_perceived=True)
@@ -140,7 +140,7 @@ def test_continuous_sampling_and_time_input_reach_every_weight_of_the_field(fold
   constants = subject_constants(subject, split.train)
   model = build_model(subject, config)
   optimizer, _ = train_state.make_optimizer(config.train)
-  state = train_state.create_state(model, optimizer, constants, config)
+  state = train_state.state_creator(model, optimizer, config)(constants)
   batch = input_pipeline.TrainBatches(subject, split.train, seed=0, batch_size=16, blend_every=2).batch(0, with_frames=False)
   resident = input_pipeline.make_resident(subject, OwnFeatures(subject, 'mel', 16, False, split.train))
   loss = train_step.make_loss(model, config)

@@ -60,7 +60,7 @@ def lip_mask(coords_canonical: jax.Array, lip_size: tuple[int, int], lip_box_top
   height, width = lip_size
   top, left = lip_box_top_left
   x, y = coords_canonical[..., 0] - left, coords_canonical[..., 1] - top
-  feather = max(feather_px, 1e-6)
+  feather = jnp.maximum(feather_px, 1e-6)
   inside_x = smoothstep(jnp.minimum(x + 0.5, width - 0.5 - x) / feather)
   inside_y = smoothstep(jnp.minimum(y + 0.5, height - 0.5 - y) / feather)
   return inside_x * inside_y

@@ -101,8 +101,7 @@ class Gamem(nn.Module):
 
   def read(self, rgb_lip: jax.Array, coords: jax.Array) -> jax.Array:
     """Canonical lips [B, h, w, 3] at the C2O [B, wh, ww, 2] of a frame's pixels, made as coarse as these: [B, wh, ww, 3]."""
-    if self.geometry.lip_blur:
-      rgb_lip = sampling.blur(rgb_lip, self.geometry.lip_blur)
+    rgb_lip = sampling.blur(rgb_lip, self.geometry.lip_blur)
     return jax.vmap(lambda lip, coords: compose.read_lips(lip, coords, self.geometry.lip_box))(rgb_lip, coords)
 
   def merge(self, lips: jax.Array, windows: MouthWindows) -> Composition:

@@ -10,45 +10,70 @@ from scipy import ndimage
 
 from speech2lip_jax.data.dataset import Subject, View, mean_lips
 from speech2lip_jax.gamem import mapping
+from speech2lip_jax.models.lip_field import pixel_coords
 from speech2lip_jax.ops import sampling
 from speech2lip_jax.ops.boxes import LipBox
+
+
+class Place(NamedTuple):
+  """Where one subject's lips are, in numbers that a compiled function may take as arrays (`Geometry.at`)."""
+  lip_box: LipBox
+  focal: float
+  lip_pixel: float
 
 
 class Geometry(NamedTuple):
   """What is static about a subject: shapes, so that one compilation serves all its frames.
 
-  window: (height, width) in pixels of the part of a frame that is composed and blended; it holds the lips of every
-  frame with their context. focal: of the frame, pixels. canonical_scale: canonical over observed size. lip_pixel: side in
-  canonical pixels of a pixel of the pictures that canonical lips were read from, at least 1.
+  lip_size: rows and columns of canonical lip images: those of the box, or more; what is then below it and to its right carries
+  its border on. lip_proportion: width over height of the pictures that a perceptual network sees of lips. window: (height,
+  width) in pixels of the part of a frame that is composed and blended; it holds the lips of every frame with their context.
+  focal: of the frame, pixels. canonical_scale: canonical over observed size. lip_pixel: side in canonical pixels of a pixel of
+  the pictures that canonical lips were read from, at least 1.
   """
   height: int
   width: int
   lip_box: LipBox
+  lip_size: tuple[int, int]
+  lip_proportion: float
   window: tuple[int, int]
   focal: float
   canonical_scale: float
   lip_pixel: float
 
   @property
-  def lip_blur(self) -> float:
+  def place(self) -> Place:
+    """The numbers that are no shapes."""
+    return Place(self.lip_box, self.focal, self.lip_pixel)
+
+  def at(self, place: Place | None) -> 'Geometry':
+    """These shapes with the numbers of `place`, arrays too; as it is without."""
+    return self if place is None else self._replace(**place._asdict())
+
+  @property
+  def lip_blur(self) -> jax.Array:
     """The share of each neighbour (`sampling.blur`) that makes canonical lips as coarse as a frame, which samples them sparsely.
 
     Its variance is what a frame's pixel has more than one that the lips were read from: boxes of canonical_scale and lip_pixel.
     """
-    return max(0.0, self.canonical_scale**2 - self.lip_pixel**2) / 24
+    return jnp.maximum(0.0, self.canonical_scale**2 - self.lip_pixel**2) / 24
 
 
 class SubjectConstants(NamedTuple):
   """What is constant over a subject's frames and travels to the device once.
 
   depth_tracked: [sH, sW] head units. outside_face: [sH, sW] 0 on the face … 1. mask_head_only: [sH, sW] 1 on head
-  without face. rgb_face_canonical: [sH, sW, 3]. rgb_lip_mean: [h, w, 3]. (s: canonical scale.)
+  without face. rgb_face_canonical: [sH, sW, 3]. rgb_lip_mean: [h, w, 3]. lip_coords: [h, w, 2] field
+  coordinates of the lips' pixels. (s: canonical scale.) place: where the lips are, for a model that was built for the shapes of
+  several subjects.
   """
   depth_tracked: jax.Array
   outside_face: jax.Array
   mask_head_only: jax.Array
   rgb_face_canonical: jax.Array
   rgb_lip_mean: jax.Array
+  lip_coords: jax.Array
+  place: Place | None = None
 
 
 BLEND_STRIDE = 4  # Blend-Net halves its picture twice
@@ -78,7 +103,8 @@ def view_geometry(view: View, subject: Subject, context: float) -> Geometry:
   extent = _lip_extent_observed(view, box, subject.depth_canonical)
   size = np.ceil((extent + 1 + 2 * context) / BLEND_STRIDE).astype(int) * BLEND_STRIDE
   window = (min(int(size[0]), view.height), min(int(size[1]), view.width))
-  return Geometry(view.height, view.width, box, window, view.focal, view.canonical_scale, _lip_pixel(subject))
+  return Geometry(view.height, view.width, box, (box.height, box.width), box.width / box.height, window, view.focal,
+                  view.canonical_scale, _lip_pixel(subject))
 
 
 def _lip_pixel(subject: Subject) -> float:
@@ -107,7 +133,8 @@ def subject_constants(subject: Subject, train_ids: np.ndarray) -> SubjectConstan
       outside_face=jnp.asarray(outside_face, jnp.float32),
       mask_head_only=jnp.asarray(mask_head & ~mask_face, jnp.float32),
       rgb_face_canonical=rgb_face_canonical,
-      rgb_lip_mean=jnp.asarray(mean_lips(subject, train_ids)))
+      rgb_lip_mean=jnp.asarray(mean_lips(subject, train_ids)),
+      lip_coords=pixel_coords(meta.lip_box.height, meta.lip_box.width).reshape(meta.lip_box.height, meta.lip_box.width, 2))
 
 
 def lip_points(subject: Subject) -> Callable[[np.ndarray], jax.Array]:

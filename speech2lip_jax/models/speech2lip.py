@@ -2,6 +2,8 @@
 
 Images are NHWC RGB float32 in 0 … 1; B frames at once, each with its own speech, pose and background.
 """
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,7 +16,7 @@ from speech2lip_jax.gamem.subject import Geometry, SubjectConstants
 from speech2lip_jax.models.audio_net import AudioNet, ResidualAudioNet
 from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.linear_lips import LinearLips, LipOpening
-from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipField, field_coords, local_ensemble, pixel_coords
+from speech2lip_jax.models.lip_field import LipDecoder, LipField, ProductLipField, field_coords, local_ensemble
 from speech2lip_jax.ops import fill, sampling
 
 AUDIO_NETS = {'residual': ResidualAudioNet, 'strided': AudioNet}
@@ -26,17 +28,20 @@ class Speech2Lip(nn.Module):
   geometry: Geometry
   axis_name: str | None = None
 
+  def at(self, constants: SubjectConstants) -> 'Speech2Lip':
+    """The model for the subject of those constants, where it was built for the shapes of several (`SubjectConstants.place`)."""
+    return self if constants.place is None else self.clone(geometry=self.geometry.at(constants.place))
+
   def setup(self):
     field, blend = self.config.field, self.config.blend
     self.audio_net = AUDIO_NETS[self.config.audio.network](self.config.audio.num_features)
     if field.kind == 'product':
       self.lip_field = ProductLipField(width=field.width, depth=field.depth, rank=field.rank, use_time=field.use_time)
     elif field.kind == 'decoder':
-      box = self.geometry.lip_box
-      self.lip_field = LipDecoder((box.height, box.width), field.width)
+      self.lip_field = LipDecoder(self.geometry.lip_size, field.width)
     else:
       self.lip_field = LipField(width=field.width, depth=field.depth, skip_after=field.skip_after, use_time=field.use_time)
-    num_pixels = self.geometry.lip_box.height * self.geometry.lip_box.width
+    num_pixels = math.prod(self.geometry.lip_size)
     if self.config.linear.share:
       self.linear_lips = LinearLips(self.config.linear.num_components, num_pixels)
     if self.config.linear.amplitude:
@@ -71,7 +76,7 @@ class Speech2Lip(nn.Module):
     Args:
       audio_embedding: [B, A] audio embedding of each frame.
       frame_id: [B] int32, read where the field has a time input.
-      pixels: [P] int32 index row · w + column into the lip box, the same in all frames.
+      pixels: [P] int32 index row · w + column into the lip image, the same in all frames.
       constants: of the subject.
       ensemble_shift: [B] in 0 … 1, the random shift of continuous sampling (Eq. 2); None evaluates pixel centres.
 
@@ -79,7 +84,7 @@ class Speech2Lip(nn.Module):
       [B, P, 3] float32, not clamped.
     """
     _, _, height, width = self.geometry.lip_box
-    coords, heard = pixel_coords(height, width)[pixels], audio_embedding[:, :self.config.audio.num_features]
+    coords, heard = constants.lip_coords.reshape(-1, 2)[pixels], audio_embedding[:, :self.config.audio.num_features]
     evaluate = lambda at: self.lip_field(at, heard, frame_id)
     if self.config.field.kind == 'decoder':
       rgb = self.lip_field(heard).reshape(len(heard), -1, 3)[:, pixels]
@@ -99,10 +104,9 @@ class Speech2Lip(nn.Module):
 
   def paint(self, audio_embedding: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """Whole canonical lip images of audio embeddings [B, A], as they are rendered: [B, h, w, 3]."""
-    box = self.geometry.lip_box
-    pixels = jnp.arange(box.height * box.width)
+    pixels = jnp.arange(math.prod(self.geometry.lip_size))
     rgb = self.field_pixels(audio_embedding, frame_id, pixels, constants)
-    return (rgb + self._beside_field(rgb, audio_embedding, constants)).reshape(-1, box.height, box.width, 3)
+    return (rgb + self._beside_field(rgb, audio_embedding, constants)).reshape(-1, *self.geometry.lip_size, 3)
 
   def openings(self, audio_embedding: jax.Array, frame_id: jax.Array, constants: SubjectConstants) -> jax.Array:
     """`LipOpening.measure` of what `paint` paints: [B]."""
@@ -123,8 +127,7 @@ class Speech2Lip(nn.Module):
     if linear.amplitude:
       beside += self.lip_opening.colours(audio_embedding[:, -1])
     if detail_gain != 1:
-      box = self.geometry.lip_box
-      detail = sampling.fine_detail((rgb + beside).reshape(-1, box.height, box.width, 3))
+      detail = sampling.fine_detail((rgb + beside).reshape(-1, *self.geometry.lip_size, 3))
       beside += (detail_gain - 1) * detail.reshape(rgb.shape)
     return beside
 
@@ -152,7 +155,7 @@ class Speech2Lip(nn.Module):
     box, shape = self.geometry.lip_box, coords_canonical.shape
     heard = audio_embedding[:, :self.config.audio.num_features]
     rgb = self.lip_field(field_coords(coords_canonical, box).reshape(shape[0], -1, 2), heard, frame_id)
-    base = jnp.broadcast_to(rgb_base, (shape[0], box.height, box.width, 3))
+    base = jnp.broadcast_to(rgb_base, (shape[0], *self.geometry.lip_size, 3))
     return rgb.reshape(*shape[:-1], 3) + self.gamem.read(base, coords_canonical)
 
   def compose(self, rgb_lip: jax.Array, rgb_face_observed: jax.Array, observed_from_canonical: jax.Array,
@@ -197,9 +200,8 @@ class Speech2Lip(nn.Module):
     added = 0.0 if residual is None else residual
     if self.config.compose.sampling == 'direct':
       base = constants.rgb_lip_mean if self.config.field.residual else jnp.zeros_like(constants.rgb_lip_mean)
-      box = self.geometry.lip_box
-      rgb = self.field_pixels(audio_embedding, frame_id, jnp.arange(box.height * box.width), constants)
-      beside = self._beside_field(rgb, audio_embedding, constants).reshape(-1, box.height, box.width, 3)
+      rgb = self.field_pixels(audio_embedding, frame_id, jnp.arange(math.prod(self.geometry.lip_size)), constants)
+      beside = self._beside_field(rgb, audio_embedding, constants).reshape(-1, *self.geometry.lip_size, 3)
       lips = self.paint_at(audio_embedding, frame_id, windows.coords, base + added + beside)
       if tone is not None:
         lips = lips * self.gamem.read(jnp.broadcast_to(tone, beside.shape), windows.coords)

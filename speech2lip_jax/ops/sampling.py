@@ -99,7 +99,7 @@ def _pixel_grid(height, width):
   return jnp.stack([x, y], axis=-1)
 
 
-def blur(image: jax.Array, share: float) -> jax.Array:
+def blur(image: jax.Array, share: float | jax.Array) -> jax.Array:
   """Images [B, H, W, C] in which each pixel gets `share` from either neighbour, both ways; beyond a border its pixels go on."""
   blurred = image
   for axis in (1, 2):

@@ -17,11 +17,10 @@ from speech2lip_jax.common.devices import replicate, shard, unreplicate
 from speech2lip_jax.data.dataset import Subject, View, split_frames
 from speech2lip_jax.data.input_pipeline import Frames, prefetch
 from speech2lip_jax.data.tracks import FeatureWindows
-from speech2lip_jax.gamem.compose import Composition, paste_windows
 from speech2lip_jax.gamem.subject import SubjectConstants, view_geometry
 from speech2lip_jax.models.speech2lip import Speech2Lip
-from speech2lip_jax.ops import sampling
 from speech2lip_jax.rendering import head_motion, real_detail, silence
+from speech2lip_jax.rendering.forward import forward_of
 from speech2lip_jax.rendering.jaw import Jaw
 
 EMBEDDING_BATCH = 256  # windows at once
@@ -57,11 +56,9 @@ class Backdrop(NamedTuple):
   tone: np.ndarray
 
   @classmethod
-  def of_subject(cls, subject: Subject, jaw: Jaw | None) -> 'Backdrop':
-    """The subject's own frames."""
-    box = subject.meta.lip_box
-    return cls(View.of_subject(subject), lambda frame_ids: subject.frames[frame_ids], jaw,
-               np.ones((box.height, box.width, 3), np.float32))
+  def of_subject(cls, subject: Subject, jaw: Jaw | None, lip_size: tuple[int, int]) -> 'Backdrop':
+    """The subject's own frames. lip_size: `Geometry.lip_size`."""
+    return cls(View.of_subject(subject), lambda frame_ids: subject.frames[frame_ids], jaw, np.ones((*lip_size, 3), np.float32))
 
 
 class Predictor:
@@ -73,25 +70,15 @@ class Predictor:
     """variables: {'params', 'batch_stats'}. batch_size: frames a device takes at once. with_blend_net: pictures are refined.
     jaw: moves the frames' jaws, if given. detail: of real mouths, which painted ones get, if given."""
     self._model = model.clone(axis_name=None)
+    self._forward = forward_of(self._model)
     self.with_blend_net = with_blend_net
-    self._subject, self.backdrop = subject, Backdrop.of_subject(subject, jaw)
+    self._subject, self.backdrop = subject, Backdrop.of_subject(subject, jaw, model.geometry.lip_size)
     self._num_devices, self._batch_size = jax.local_device_count(), batch_size
     self._constants, self._tone, self._detail = replicate((constants, self.backdrop.tone, detail))
     self.set_variables(variables)
     self._middle_frame_id = None
     if model.config.field.use_time and model.config.field.render_time == 'middle':
       self._middle_frame_id = self._middle_of_training()
-    self._embed = jax.jit(lambda variables, audio_feat: self._model.apply(variables, audio_feat, method='audio_embedding'))
-    self._to_lips = jax.jit(self._lips)
-    self._measure = jax.jit(lambda variables, constants, embedding, frame_id: self._model.apply(
-        variables, embedding, frame_id, constants, method='openings'))
-    self._read_depth = jax.jit(lambda variables, constants: self._model.apply(variables, constants, method='depth'))
-    self._compile()
-
-  def _compile(self) -> None:
-    self._from_mouths = jax.pmap(self._forward, static_broadcasted_argnums=7)
-    self._from_lips = jax.pmap(self._carry)
-    self._at_poses = jax.pmap(self._move)
 
   def on(self, backdrop: Backdrop) -> 'Predictor':
     """Paints on other pictures of the subject, by the same weights, without Blend-Net, which knows pictures of one size.
@@ -102,7 +89,7 @@ class Predictor:
     other._model, other.with_blend_net, other.backdrop = self._model.clone(geometry=geometry), False, backdrop
     other._tone = replicate(backdrop.tone)
     other._middle_frame_id = self._middle_of_training()
-    other._compile()
+    other._forward = forward_of(other._model)
     return other
 
   def _middle_of_training(self) -> int:
@@ -112,56 +99,6 @@ class Predictor:
   def set_variables(self, variables: Any) -> None:
     """Takes other weights of the same shapes, without compiling again."""
     self._variables = replicate(variables)
-
-  @staticmethod
-  def _to_uint8(rgb):
-    return jnp.round(jnp.clip(rgb, 0, 1) * 255).astype(jnp.uint8)
-
-  def _finish(self, composition: Composition, window) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What changes in the frames: windows [B, wh, ww, 3] uint8, the mouth region in them [B, wh, ww] bool, and their origins."""
-    return self._to_uint8(window), composition.mask_mouth, composition.origin
-
-  def _lips(self, variables, constants, detail, mouths: silence.Mouths, frame_id):
-    rgb = self._model.apply(variables, mouths.audio_embedding, frame_id, constants, method='paint')
-    return rgb + self._beside(rgb, detail, mouths.rest, mouths.residual)
-
-  @staticmethod
-  def _beside(rgb, detail, rest, residual):
-    """What painted lips [B, h, w, 3] are rendered with besides: the resting mouth's residual, and speaking ones a real detail."""
-    rest = rest[:, None, None, None]
-    return rest * residual if detail is None else rest * residual + (1 - rest) * real_detail.added(rgb, detail)
-
-  def _forward(self, variables, constants, tone, detail, residual, mouths, frames: Frames, with_blend_net: bool):
-    audio_embedding, rest, frame_id = mouths
-    rgb = self._model.apply(variables, audio_embedding, frame_id, constants, method='paint')
-    composition, blended = self._model.apply(variables, audio_embedding, frame_id, frames.rgb_face_observed / 255.0,
-                                             frames.observed_from_canonical, constants,
-                                             residual=self._beside(rgb, detail, rest, residual), tone=tone, method='render')
-    window = blended if with_blend_net else composition.merged
-    return self._finish(composition, window)
-
-  def _carry(self, variables, constants, rgb_lip, frames: Frames):
-    depth = self._model.apply(variables, constants, method='depth')
-    composition = self._model.apply(variables, rgb_lip, frames.rgb_face_observed / 255.0,
-                                    frames.observed_from_canonical, depth, method='compose')
-    return self._finish(composition, composition.merged)
-
-  def _move(self, variables, constants, tone, detail, residual, stage: head_motion.Stage, mouths, frames: Frames,
-            motion: head_motion.Motion):
-    window, mask, origin = self._forward(variables, constants, tone, detail, residual, mouths, frames, self.with_blend_net)
-    rgb_face = paste_windows(jnp.asarray(frames.rgb_face_observed), window, origin)
-    mask_mouth = paste_windows(jnp.zeros((*rgb_face.shape[:3], 1), bool), mask[..., None], origin)[..., 0]
-    refine = lambda rgb, hole: self._model.apply(variables, rgb, hole, method='fill_holes')
-
-    def one(arguments):
-      rgb, mask, pose, motion = arguments
-      moved = head_motion.move_head(rgb / 255.0, pose, motion, stage.plate / 255.0, stage.points, stage.layer,
-                                    self._model.geometry.focal)
-      mask = sampling.sample_image(mask[..., None].astype(jnp.float32), moved.source)[..., 0] > 0.5
-      return self._to_uint8(head_motion.fill_holes(refine, moved.rgb_face, moved.hole)), mask
-
-    # One frame after another: the number of holes to fill differs, and a frame's taps take memory.
-    return *jax.lax.map(one, (rgb_face, mask_mouth, frames.observed_from_canonical, motion)), origin
 
   def _batches(self, frame_ids: np.ndarray, moves_jaw: bool, make) -> Iterator[Prediction]:
     """Calls a pmapped function on batches of frames; the last one is padded, and the padding dropped.
@@ -199,14 +136,14 @@ class Predictor:
   def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
     """The audio embedding of each window, and what stands behind it: [n, T, C] → [n, A] float32."""
     num_frames, variables = audio_feat.shape[0], unreplicate(self._variables)
-    parts = [jax.device_get(self._embed(variables, audio_feat[rows])) for rows in _rows_at_once(num_frames)]
+    parts = [jax.device_get(self._forward.embed(variables, audio_feat[rows])) for rows in _rows_at_once(num_frames)]
     return np.concatenate(parts)[:num_frames]
 
   def openings(self, audio_embedding: np.ndarray) -> np.ndarray:
     """How far lips painted from audio embeddings [n, A] are open, in units of `LipOpening`: [n] float32."""
     variables, constants = unreplicate((self._variables, self._constants))
     times = self._times(np.zeros(EMBEDDING_BATCH, np.int32))
-    parts = [jax.device_get(self._measure(variables, constants, audio_embedding[rows], times))
+    parts = [jax.device_get(self._forward.measure(variables, constants, audio_embedding[rows], times))
              for rows in _rows_at_once(len(audio_embedding))]
     return np.concatenate(parts)[:len(audio_embedding)]
 
@@ -226,8 +163,7 @@ class Predictor:
 
   def mouths_of(self, audio_embedding: np.ndarray) -> silence.Mouths:
     """The mouths of audio embeddings [n, num_features], none of them closed in silence."""
-    box = self._subject.meta.lip_box
-    nothing = np.zeros((box.height, box.width, 3), np.float32)
+    nothing = np.zeros((*self._model.geometry.lip_size, 3), np.float32)
     return silence.Mouths(audio_embedding, np.zeros(len(audio_embedding), np.float32), nothing)
 
   def _frames(self, frame_ids: np.ndarray, shapes: np.ndarray | None) -> Frames:
@@ -261,8 +197,8 @@ class Predictor:
     def make(rows):
       frames = self._frames(frame_ids[rows], shapes(rows) if with_jaw else None)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames))
-      return (frames.rgb_face_observed, self._from_mouths, self._variables, self._constants, self._tone, self._detail, residual,
-              *arguments, with_blend_net)
+      return (frames.rgb_face_observed, self._forward.from_mouths, self._variables, self._constants, self._tone, self._detail,
+              residual, *arguments, with_blend_net)
     return self._batches(frame_ids, with_jaw, make)
 
   def from_speech(self, frame_ids: np.ndarray, audio_feat: np.ndarray | FeatureWindows) -> Iterator[Prediction]:
@@ -277,7 +213,7 @@ class Predictor:
 
   def _paint(self, mouths: silence.Mouths, frame_id: np.ndarray) -> np.ndarray:
     variables, constants, detail = unreplicate((self._variables, self._constants, self._detail))
-    return jax.device_get(self._to_lips(variables, constants, detail, mouths, frame_id))
+    return jax.device_get(self._forward.paint(variables, constants, detail, mouths, frame_id))
 
   def _painted(self, times: np.ndarray, mouths: silence.Mouths) -> np.ndarray:
     """`painted_lips` at time inputs [n]."""
@@ -293,7 +229,7 @@ class Predictor:
 
   def depth(self) -> np.ndarray:
     """D_c [h, w] with its learned correction, head units."""
-    return jax.device_get(self._read_depth(*unreplicate((self._variables, self._constants))))
+    return jax.device_get(self._forward.read_depth(*unreplicate((self._variables, self._constants))))
 
   def from_mouths_at_poses(self, frame_ids: np.ndarray, mouths: silence.Mouths, target_from_canonical: np.ndarray,
                            film_ids: np.ndarray) -> Iterator[Prediction]:
@@ -311,7 +247,8 @@ class Predictor:
       frames = self._frames(frame_ids[rows], shapes(rows))
       motion = jax.tree.map(lambda x: x[rows], motions)
       arguments = shard(((mouths.audio_embedding[rows], mouths.rest[rows], self._times(frame_ids[rows])), frames, motion))
-      return (None, self._at_poses, self._variables, self._constants, self._tone, self._detail, residual, stage, *arguments)
+      return (None, self._forward.at_poses, self._variables, self._constants, self._tone, self._detail, residual, stage, *arguments,
+              self.with_blend_net)
     return self._batches(frame_ids, True, make)
 
   def from_lips(self, frame_ids: np.ndarray, rgb_lip_of_rows) -> Iterator[Prediction]:
@@ -322,5 +259,5 @@ class Predictor:
       rgb_lip = rgb_lip_of_rows(rows)
       frames = self._frames(frame_ids[rows], jaw.motion.shapes(rgb_lip) if jaw else None)
       arguments = shard((rgb_lip, frames))
-      return (frames.rgb_face_observed, self._from_lips, self._variables, self._constants, *arguments)
+      return (frames.rgb_face_observed, self._forward.from_lips, self._variables, self._constants, *arguments)
     return self._batches(frame_ids, True, make)

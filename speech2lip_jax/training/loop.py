@@ -3,12 +3,11 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common import processes
@@ -17,15 +16,11 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.configs import schema as config_schema
-from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
-from speech2lip_jax.data.tracks import Speech
-from speech2lip_jax.gamem import learn_depth
-from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
-from speech2lip_jax.training import linear
-from speech2lip_jax.training import state as train_state
+from speech2lip_jax.training import rounding
 from speech2lip_jax.training import step as train_step
+from speech2lip_jax.training.beginning import begin, check_init
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
 from speech2lip_jax.training.preemption import Notice
 from speech2lip_jax.training.validation import Validation
@@ -83,58 +78,6 @@ def what_will_not_happen(config: ConfigDict) -> list[str]:
   return lines
 
 
-def with_learned_depth(run: Run, state: workdir_state.TrainState) -> tuple[workdir_state.TrainState, dict[str, float]]:
-  """The state with D_c learned from the training frames (Eq. 9), if it then fits the validation frames better.
-
-  Returns:
-    The state, and the photometric error (`learn_depth.photometric_error`) on validation frames before and after, by log name.
-  """
-  model, constants, subject, count = run.model, run.constants, run.subject, run.config.depth.num_frames
-  gamem = gamem_of(model.geometry, run.config)
-  nodes = learn_depth.learn(gamem, subject, run.split.train, constants, run.config.depth,
-                            show_progress=jax.process_index() == 0)
-  learned_state = with_fitted(state, 'canonical_depth', {'log_correction': nodes})
-  val_ids = evenly_spaced(run.split.val, count)
-  frames, poses = subject.frames[val_ids], subject.observed_from_canonical[val_ids]
-  learned = model.apply({'params': learned_state.params}, constants, method='depth')
-  tracked_error, learned_error = (learn_depth.photometric_error(gamem, depth, constants, frames, poses)
-                                  for depth in (constants.depth_tracked, learned))
-  if learned_error < tracked_error:
-    state = learned_state
-  return state, {'metric/head_rms_tracked_depth': tracked_error, 'metric/head_rms_learned_depth': learned_error}
-
-
-def with_fitted(state: workdir_state.TrainState, name: str, values: Any) -> workdir_state.TrainState:
-  """The state with the parameters `name` replaced, in the average too."""
-  params = state.params | {name: jax.tree.map(jax.numpy.asarray, values)}
-  return state._replace(params=params, ema_params=jax.tree.map(jax.numpy.copy, params))
-
-
-def begin(run: Run, checkpoints: checkpoint.Checkpoints, state: workdir_state.TrainState, speech: Speech
-          ) -> tuple[workdir_state.TrainState, int, dict[str, float]]:
-  """The state to go on from: the newest checkpoint's, or `state` with the linear lips fitted to `speech` and D_c learned.
-
-  Returns:
-    The state, its step, and what there is to log of a beginning, by log name.
-  """
-  step = checkpoints.latest_step() or 0
-  if step:
-    logging.info('continuing from step %d', step)
-    return checkpoints.restore(step, state), step, {}
-  values: dict[str, float] = {}
-  if run.config.linear.share or run.config.linear.amplitude:
-    with stage('linear lips', show=jax.process_index() == 0):
-      components = linear.lip_components(run)
-      if run.config.linear.share:
-        state = with_fitted(state, 'linear_lips', linear.fit_lips(run, speech, components))
-      if run.config.linear.amplitude:
-        state = with_fitted(state, 'lip_opening', linear.fit_opening(run, components))
-  if run.config.depth.num_frames:
-    state, values = with_learned_depth(run, state)
-  networks = {name: params for name, params in state.params.items() if name not in workdir_state.FITTED}
-  return state, 0, values | {'metric/num_parameters': sum(x.size for x in jax.tree.leaves(networks))}
-
-
 class _WarmSteps:
   """Times steps; those that compile and what lies between them, such as a validation, are left out by `restart`."""
 
@@ -176,6 +119,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   num_used = num_devices_used(config, jax.device_count(), jax.process_count())
   run = open_run(config, axis_name=train_step.AXIS)
   check_lpips(run)
+  check_init(config)
   announce()
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   with lock(pathlib.Path(workdir), 'training') if is_main else contextlib.nullcontext():
@@ -184,15 +128,31 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
     for line in notes if is_main else []:
       print(line, file=sys.stderr)
     with Notice() as notice:
-      stopped_at = _train(run, workdir, first_of_each_process(num_used), notice)
+      stopped_at = _driven(_training(run, workdir, first_of_each_process(num_used), notice))
   if stopped_at:
     if is_main:
       print(f'{workdir}: asked to stop, checkpoint of step {stopped_at} written; the same command goes on from it', file=sys.stderr)
     sys.exit(processes.STOPPED)
 
 
-def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice) -> int | None:
+Training = Generator[workdir_state.TrainState, workdir_state.TrainState, int | None]
+
+
+def _driven(training: Training) -> int | None:
+  """Takes all steps of one training; what it returns."""
+  try:
+    state = next(training)
+    while True:
+      state = training.send(state)
+  except StopIteration as end:
+    return end.value
+
+
+def _training(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice) -> Training:
   """`train_and_evaluate` in a workdir that is this run's, on those devices of all processes.
+
+  Yields:
+    The state before each step, on the devices in rounded shapes; it takes the step from the state that it is sent.
 
   Returns:
     The step that it stopped after, whose checkpoint is written; None at the end.
@@ -202,15 +162,16 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
 
   # ---- model, state
   with stage('building the model', show=is_main):
-    optimizer, schedule = train_state.make_optimizer(train)
-    state = train_state.create_state(run.model, optimizer, run.constants, config, run.features.num_channels)
+    rounded = rounding.Rounded.of(run)
+    compiled = rounded.compiled(run.features.num_channels, devices)
+    state = rounded.own_state(jax.device_get(compiled.create(rounded.constants)))
   frozen, sampler = open_frozen(run, workdir)
   batches = TrainBatches(run.subject, run.split.train, seed=config.seed, batch_size=train.batch_size,
                          blend_every=train.blend_every, sync=sampler,
                          face_box=face_boxes(run.subject) if isinstance(frozen.expert, SyncNetExpert) else None,
                          num_perceived=config.perceptual.num_frames,
                          num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
-  validation = Validation(run)
+  validation = Validation(run, rounded)
   remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
             f'({train.lip_pixels}); the same command then goes on from the last checkpoint. Or preprocess at a smaller --size, and '
             'train in another --workdir')
@@ -221,8 +182,8 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
     summary = Summary(workdir, first_step) if is_main else None
     if summary and values:
       summary.scalars(0, values)
-    resident, state, device_constants, frozen = replicate((resident, state, run.constants, frozen), devices)
-    take_step = train_step.make_train_step(run.model, optimizer, config, devices)
+    resident, state, device_constants, frozen = replicate(
+        (rounded.resident(resident), rounded.state(state), rounded.constants, frozen), devices)
 
     # ---- loop
     if jax.process_count() > 1:
@@ -235,16 +196,16 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
       return shard(batch, num_devices // jax.process_count())
 
     bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main, compiles=first_step < train.num_steps)
-    timer, compiled, validated = _WarmSteps(first_step), set(), False
+    timer, validated = _WarmSteps(first_step), False
     stopped_at = None
     for step, batch in zip(range(first_step, train.num_steps),
                            prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
       done, phase = step + 1, train_step.phase_of_step(step, config)
-      if phase not in compiled:
+      if compiles := compiled.is_first(phase, resident):
         bar.compiling()
-      state, metrics = take_step(state, batch, resident, device_constants, frozen)
-      if phase not in compiled:
-        compiled.add(phase)
+      state = yield state
+      state, metrics = compiled.take_step(state, batch, resident, device_constants, frozen)
+      if compiles:
         jax.block_until_ready(metrics)
         timer.restart(done)
       bar.update()
@@ -253,18 +214,19 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
         _check_finite(values, done, workdir, config, checkpoints)
         times = timer.times(done, train.num_steps)
         if summary:
-          summary.scalars(done, values | {'metric/learning_rate': schedule(step)} | times)
+          summary.scalars(done, values | {'metric/learning_rate': compiled.schedule(step)} | times)
           bar.set_postfix(loss=f'{values["loss/total"]:.5f}')
       if done % train.eval_every == 0 or done == train.num_steps:
         host_state = unreplicate(state)
-        _check_finite(checkpoint.leaves_by_name(host_state._asdict()), done, workdir, config, checkpoints)
+        own_state = rounded.own_state(host_state)
+        _check_finite(checkpoint.leaves_by_name(own_state._asdict()), done, workdir, config, checkpoints)
         with stage('first validation', show=is_main and not validated):
           score, validated = validation.psnr_lip(host_state), True
         if summary:
           summary.scalars(done, {'metric/psnr_lip_val': score})
           summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
-        checkpoints.save(host_state, score, phase.rank, by_score=not phase.perceptual)
+        checkpoints.save(own_state, score, phase.rank, by_score=not phase.perceptual)
         timer.restart(done)
       if notice.is_for_step(done) and done < train.num_steps:
         stopped_at = done
@@ -274,7 +236,7 @@ def _train(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice
       summary.close()
     if stopped_at:
       if stopped_at % train.eval_every:
-        checkpoints.save_unscored(unreplicate(state))
+        checkpoints.save_unscored(rounded.own_state(unreplicate(state)))
       return stopped_at
     best_step = checkpoints.best_step()
     if is_main:

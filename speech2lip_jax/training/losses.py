@@ -13,13 +13,17 @@ from speech2lip_jax.models.lpips import Perceptual
 ZOOM = 1.3
 
 
-def lip_loss(painted: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+def lip_loss(painted: Sequence[tuple[jax.Array, jax.Array, jax.Array]]) -> jax.Array:
   """L_m, L2 on canonical lips (Eq. 7): the mean over frames of each frame's mean squared error.
 
   Args:
-    painted: groups of frames, each with its painted and its true colours, [n, P, 3] both; P pixels may differ between groups.
+    painted: groups of frames, each with its painted and its true colours, [n, P, 3] both, and which pixels count, [P] bool; P may
+      differ between groups.
   """
-  return jnp.mean(jnp.concatenate([jnp.mean(jnp.square(rgb - true), (1, 2)) for rgb, true in painted]))
+  def of_frames(rgb, true, counts):
+    square = jnp.mean(jnp.square(rgb - true), 2)
+    return jnp.sum(jnp.where(counts, square, 0.0), 1) / jnp.sum(counts)
+  return jnp.mean(jnp.concatenate([of_frames(*group) for group in painted]))
 
 
 def frame_loss(blended: jax.Array, observed: jax.Array) -> jax.Array:
@@ -46,27 +50,28 @@ def perceptual_distance(rgb: jax.Array, true: jax.Array, lpips: Perceptual | Non
   return edge_distance(rgb, true) if lpips is None else lpips(rgb, true)
 
 
-def enlarged(keys: jax.Array, rgb: jax.Array, true: jax.Array, height: int) -> tuple[jax.Array, jax.Array]:
+def enlarged(keys: jax.Array, rgb: jax.Array, true: jax.Array, source: tuple[int, int], size: tuple[int, int]
+             ) -> tuple[jax.Array, jax.Array]:
   """Pictures of lips, large enough for a perceptual network, whose grid of pixels lies in another place and size in each.
 
   Enlarged from one and the same place, their pixels make a pattern that the network does not mind and that skin then shows.
 
   Args:
     keys: [B] of the noise.
-    rgb, true: [B, h, w, 3], changed alike.
-    height: pixels. The lip box is shown from as high as that to `ZOOM` times as high, and cropped.
+    rgb, true: [B, rows, columns, 3], changed alike.
+    source: height and width of the lips in them, pixels; what is below and to the right of that carries their border on.
+    size: height and width of the results. The lips are shown from as large as fills that to `ZOOM` times as large, and cropped.
 
   Returns:
-    Both, [B, height, W, 3], W in the box's proportions.
+    Both, [B, *size, 3].
   """
-  _, rows, columns, _ = rgb.shape
-  width = round(height * columns / rows)
-  size, source = jnp.array([height, width]), jnp.array([rows, columns])
+  height, width = size
+  whole = jnp.max(jnp.array(size) / jnp.array(source))
 
   def one(key, pictures):
     zoom_key, place_key, flip_key = jax.random.split(key, 3)
-    scale = size / source * jax.random.uniform(zoom_key, minval=1.0, maxval=ZOOM)
-    hidden = scale * source - size
+    scale = jnp.full(2, whole * jax.random.uniform(zoom_key, minval=1.0, maxval=ZOOM))
+    hidden = scale * jnp.array(source) - jnp.array(size)
     shown = jax.image.scale_and_translate(pictures, (2, height, width, 3), (1, 2), scale,
                                           -hidden * jax.random.uniform(place_key, (2,)), 'cubic', antialias=False)
     return jnp.where(jax.random.bernoulli(flip_key), shown[:, :, ::-1], shown)

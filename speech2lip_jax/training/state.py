@@ -1,4 +1,6 @@
 """The optimizer, and the state at the first step."""
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -24,12 +26,12 @@ def make_optimizer(train_config: ConfigDict) -> tuple[optax.GradientTransformati
   return optimizer, schedule
 
 
-def create_state(model: Speech2Lip, optimizer: optax.GradientTransformation, constants: SubjectConstants,
-                 config: ConfigDict, num_channels: int = schema.NUM_MEL_BANDS) -> TrainState:
-  """The state at step 0, a function of config.seed; num_channels: of the speech features."""
+def state_creator(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict,
+                  num_channels: int = schema.NUM_MEL_BANDS) -> Callable[[SubjectConstants], TrainState]:
+  """A subject's constants → the state at step 0, a function of config.seed; num_channels: of the speech features. Compiled."""
   @jax.jit
   def create(constants):
     variables = create_variables(model, constants, config, num_channels)
     params = variables['params']
     return TrainState(jnp.int32(0), params, variables['batch_stats'], optimizer.init(params), jax.tree.map(jnp.copy, params))
-  return create(constants)
+  return create

@@ -5,6 +5,7 @@ expert holds against speech (Eq. 6), where the batch has them; whole lips that a
 blended frames (Eq. 8), where it has these. Each combination is compiled once. All noise is keyed by (seed, step, position in the
 global batch), so the same step is taken whatever the number of devices or processes, and again after a restart.
 """
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -77,43 +78,53 @@ class _Inputs(NamedTuple):
 
 
 def _painted_lips(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, rows: slice, pixels: jax.Array
-                  ) -> tuple[jax.Array, jax.Array]:
-  """Colours [n, P, 3] that the model paints at pixels [P] of the lips of the frames in `rows`, and the true ones."""
+                  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Of the lips of the frames in `rows` at pixels [P]: painted and true colours [n, P, 3], and which are inside the box [P]."""
   draw = lambda key: jax.random.uniform(jax.random.fold_in(key, 1))
   shift = jax.vmap(draw)(inputs.shift_keys[rows]) if config.field.ensemble else None
   frame_id = inputs.batch.frame_id[rows]
   rgb = model.apply(inputs.variables, inputs.audio_feat[rows], frame_id, pixels, inputs.constants, shift, method='lip_pixels')
   lips = inputs.resident.rgb_lip_canonical
   true = lips.reshape(len(lips), -1, 3)
-  return rgb, true[frame_id[:, None], pixels] / 255.0
+  return rgb, true[frame_id[:, None], pixels] / 255.0, _in_box(model)[pixels]
+
+
+def _in_box(model: Speech2Lip) -> jax.Array:
+  """Which pixels of lip images lie in the lip box: [h · w] bool."""
+  (rows, columns), box = model.geometry.lip_size, model.geometry.lip_box
+  return ((jnp.arange(rows) < box.height)[:, None] & (jnp.arange(columns) < box.width)).reshape(-1)
 
 
 def _single_pixels(model: Speech2Lip, config: ConfigDict, key: jax.Array) -> jax.Array:
-  """The pixels [P] at which a step paints the frames that are in no window: a random part of the lip box, or all of it."""
-  num_pixels = model.geometry.lip_box.height * model.geometry.lip_box.width
-  if not 0 < config.train.lip_pixels < num_pixels:
-    return jnp.arange(num_pixels)
-  return jax.random.choice(key, num_pixels, (config.train.lip_pixels,), replace=False)
+  """The pixels [P] at which a step paints the frames that are in no window: a random part of the lip box, or all of it.
+
+  Where the box has fewer than are wanted, some beyond it follow.
+  """
+  in_box = _in_box(model)
+  if not 0 < config.train.lip_pixels < len(in_box):
+    return jnp.arange(len(in_box))
+  order = jax.random.permutation(key, len(in_box))
+  return order[jnp.argsort(~in_box[order], stable=True)][:config.train.lip_pixels]
 
 
 def _window_mouths(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key: jax.Array
-                   ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+                   ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
   """The lips of the windows' frames, painted and true, and the expert's embedding of each window's mouths [V, E]."""
-  expert, batch, box = inputs.frozen.expert, inputs.batch, model.geometry.lip_box
+  expert, batch, lip_size = inputs.frozen.expert, inputs.batch, model.geometry.lip_size
   assert batch.sync is not None
   rows = slice(batch.num_window_frames)
   if batch.sync.frames is None:  # an expert of lips looks at its lattice alone; the lip loss then takes the same pixels
     phase_yx = jax.random.randint(key, (2,), 0, expert.stride)
-    pixels = lattice.lattice_pixels((box.height, box.width), expert.stride, phase_yx)
-    rgb, true = _painted_lips(model, config, inputs, rows, pixels)
-    windows = rgb.reshape(-1, schema.SYNC_FRAMES, *rgb.shape[1:])
-    return (rgb, true), expert.embed_mouth(expert.pictures_of_pixels(windows, pixels))[:, 0]
-  rgb, true = _painted_lips(model, config, inputs, rows, jnp.arange(box.height * box.width))
+    pixels = lattice.lattice_pixels(lip_size, expert.stride, phase_yx)
+    painted = _painted_lips(model, config, inputs, rows, pixels)
+    windows = painted[0].reshape(-1, schema.SYNC_FRAMES, *painted[0].shape[1:])
+    return painted, expert.embed_mouth(expert.pictures_of_pixels(windows, pixels))[:, 0]
+  painted = _painted_lips(model, config, inputs, rows, jnp.arange(math.prod(lip_size)))
   frames = batch.sync.frames._replace(rgb_face_observed=batch.sync.frames.rgb_face_observed / 255.0)
   depth = model.apply(inputs.variables, inputs.constants, method='depth')
-  composition = model.apply(inputs.variables, rgb.reshape(-1, box.height, box.width, 3), *frames, depth, method='compose')
+  composition = model.apply(inputs.variables, painted[0].reshape(-1, *lip_size, 3), *frames, depth, method='compose')
   faces = paste_windows(jnp.asarray(frames.rgb_face_observed), composition.merged, composition.origin)
-  return (rgb, true), expert.embed_faces(faces, batch.sync.face_box)
+  return painted, expert.embed_faces(faces, batch.sync.face_box)
 
 
 def _black_holes(model: Speech2Lip, config: ConfigDict, keys: jax.Array) -> jax.Array:
@@ -145,17 +156,22 @@ def _perceived_lips(model: Speech2Lip, config: ConfigDict, inputs: _Inputs, key:
   audio_feat = heard(inputs.resident.speech, frame_id, config.audio.window_steps, noise_keys)
   rgb = model.apply(inputs.variables, augmented(audio_feat, noise_keys, config.audio), frame_id, inputs.constants, method='lips')
   true = inputs.resident.rgb_lip_canonical[frame_id] / 255.0
-  height = round(config.perceptual.height * model.geometry.canonical_scale)
-  distance = losses.perceptual_distance(*losses.enlarged(place_keys, rgb, true, height), inputs.frozen.lpips)
+  geometry = model.geometry
+  height = round(config.perceptual.height * geometry.canonical_scale)
+  pictures = losses.enlarged(place_keys, rgb, true, (geometry.lip_box.height, geometry.lip_box.width),
+                             (height, round(height * geometry.lip_proportion)))
+  distance = losses.perceptual_distance(*pictures, inputs.frozen.lpips)
   return jnp.mean(weight * distance)
 
 
-def make_loss(model: Speech2Lip, config: ConfigDict) -> Callable:
+def make_loss(shapes: Speech2Lip, config: ConfigDict) -> Callable:
   """The loss of one device's batch.
 
-  (params, batch_stats, batch, resident, constants, frozen, key) → (loss, (named terms, batch_stats)).
+  (params, batch_stats, batch, resident, constants, frozen, key) → (loss, (named terms, batch_stats)). shapes: the subject's model,
+  or one for the shapes of several.
   """
   def loss_fn(params, batch_stats, batch: Batch, resident: Resident, constants: SubjectConstants, frozen: Frozen, step_key):
+    model = shapes.at(constants)
     sample_key, shared_key = jax.random.split(step_key)
     keys = jax.vmap(lambda i: jax.random.fold_in(sample_key, i))(batch.sample_id)
     noise_keys, shift_keys, hole_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)

@@ -7,6 +7,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.dataset import evenly_spaced
 from speech2lip_jax.metrics import image as image_metrics
 from speech2lip_jax.rendering.predictor import Prediction, Predictor
+from speech2lip_jax.training.rounding import Rounded
 from speech2lip_jax.workdir.run import Run
 from speech2lip_jax.workdir.state import TrainState
 
@@ -16,8 +17,9 @@ NUM_SAMPLES = 6  # test frames in a sample picture
 class Validation:
   """Renders the validation frames with the averaged weights, and a strip of test frames to look at."""
 
-  def __init__(self, run: Run):
-    self._run, self._subject, self._features = run, run.subject, run.features
+  def __init__(self, run: Run, rounded: Rounded):
+    """rounded: the run's; the states to be validated are in its shapes."""
+    self._run, self._rounded, self._subject, self._features = run, rounded, run.subject, run.features
     self._val_ids = evenly_spaced(run.split.val, run.config.data.num_val_frames)
     self._sample_ids = evenly_spaced(run.split.test, NUM_SAMPLES)
     self._predictor: Predictor | None = None
@@ -26,7 +28,7 @@ class Validation:
     variables = {'params': state.ema_params, 'batch_stats': state.batch_stats}
     if self._predictor is None:
       train = self._run.config.train
-      self._predictor = Predictor(self._run.model, variables, self._run.constants, self._subject,
+      self._predictor = Predictor(self._rounded.model, variables, self._rounded.constants, self._subject,
                                   with_blend_net=train.blend_start_step < train.num_steps)
     self._predictor.set_variables(variables)
     return self._predictor.from_speech(ids, self._features.subject_windows(ids))

@@ -47,7 +47,7 @@ MAY_CHANGE = ('data.path', 'data.prefetch', 'data.num_val_frames', 'compose.jaw'
               'train.blend_start_step', 'train.log_every', 'train.eval_every', 'train.keep_checkpoints', 'sync.start_step',
               'sync.num_windows', 'perceptual.start_step', 'perceptual.num_frames')
 
-PLACES = ('data.path', 'audio.features', 'loss.lpips')  # fields that may name a file or folder
+PLACES = ('data.path', 'audio.features', 'audio.init', 'loss.lpips')  # fields that may name a file or folder
 SUBJECT = 'subject_identity'  # in config.json, beside the fields: `schema.identity` of the subject
 _CONFIG_REMEDY = 'copy it back, or delete the workdir and train again'
 
