@@ -24,6 +24,7 @@ VERBS = {
     'expert': 'subject folder → a sync expert of its lips and speech, and how well it tells them apart',
     'render': 'checkpoint + any audio → mp4',
     'dub': 'a person\'s own video + any sound → the video, at its own size and rate, saying it',
+    'app': 'a page in the browser and an HTTP API: drop a video, train, drop a sound, watch',
     'export': 'checkpoint → poses and landmarks as JSON, painted lips as pictures, for other programs',
     'inspect': 'what a picture says of itself: signed manifest, tags, invisible mark',
     'evaluate': 'held-out frames, or two videos → metrics.json, table, report.html',

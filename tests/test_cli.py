@@ -49,7 +49,7 @@ def fails(*arguments):
 
 
 def test_an_unknown_verb_lists_the_verbs():
-  assert 'preprocess, train, expert, render, dub, export, inspect, evaluate' in fails('dance')
+  assert 'preprocess, train, expert, render, dub, app, export, inspect, evaluate' in fails('dance')
 
 
 def test_a_misspelt_config_field_is_named(folder, tmp_path):
