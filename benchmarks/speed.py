@@ -11,7 +11,7 @@ the one of a 4096² float32 matrix product in the same process.
 
   render        a frame's lips painted, carried and, if the recipe has a Blend-Net, blended, in batches of 1 and 8 (accelerators:
                 also 64)
-  film          frames a second of `speech2lip render`, encoding included
+  film          frames a second of `speech2lip render`, encoding included, by the default recipe and by `--config sharp`, twice
   step          a training step of one frame with all its losses but sync, as the released program trains, without and with LPIPS
   sync          the same and a window of 5 frames with the sync loss
   batch         step, per frame, in batches of 1, 2, 4 and 8 frames; the largest config.train.batch_size that fits
@@ -168,13 +168,13 @@ class Bench:
       return metrics['loss/total']
     return Row(phase, median_seconds(take, trace=trace), work)
 
-  def predictor(self, batch_size):
+  def predictor(self, batch_size, detail=None):
     from speech2lip_jax.rendering.jaw import open_jaw
     from speech2lip_jax.rendering.predictor import Predictor
     train = self.config.train
     return Predictor(self.model, {'params': self.state.params, 'batch_stats': self.state.batch_stats}, self.constants, self.subject,
                      batch_size, with_blend_net=train.blend_start_step < train.num_steps,
-                     jaw=open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None)
+                     jaw=open_jaw(self.subject, self.split.train) if self.config.compose.jaw else None, detail=detail)
 
 
 def random_lpips():
@@ -219,10 +219,21 @@ def measure_render(folder):
 
 
 def measure_film(folder):
+  """By the default recipe and with detail of real mouths (`--config sharp`), of as many mouths as are ever looked through."""
+  from speech2lip_jax.rendering import real_detail
+  bench = Bench(folder)
+  detail = real_detail.open_detail(bench.subject, bench.split.train, 0.7)
+  rows = np.resize(np.arange(len(detail.coarse)), real_detail.MOST_FRAMES)
+  many = detail._replace(coarse=detail.coarse[rows], rgb_lip=detail.rgb_lip[rows])
+  return [Row(f'film, a frame with encoding{name}', film_seconds(folder, bench, bench.predictor(8, detail)))
+          for name, detail in (('', None), (', --config sharp', many), ('', None), (', --config sharp', many))]
+
+
+def film_seconds(folder, bench, predictor, count=200):
+  """Seconds of a frame of `speech2lip render`."""
   from speech2lip_jax.rendering import film as film_module
   from speech2lip_jax.rendering import silence
-  bench = Bench(folder)
-  ids, predictor = np.resize(bench.split.train, 200), bench.predictor(8)
+  ids = np.resize(bench.split.train, count)
   mouths = predictor.mouths_of(predictor.audio_embeddings(bench.features.subject_windows(ids)))
   trained = type('Run', (), {'subject': bench.subject, 'predictor': predictor})
 
@@ -232,8 +243,8 @@ def measure_film(folder):
     film_module.Film(trained, ids[:count], some, sound, 16000).write(folder / 'film.mp4')
   film(16)
   start = time.perf_counter()
-  film(200)
-  return [Row('film, a frame with encoding', (time.perf_counter() - start) / 200)]
+  film(count)
+  return (time.perf_counter() - start) / count
 
 
 def measure_dispatch(folder, count=10):

@@ -126,6 +126,10 @@ def run_verb(verb: str, module: types.ModuleType, argv: list[str]) -> None:
     try:
       recipes.check_flags({flag.name for flag in usage.key_flags(module)})
       module.main(*words)
+      sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(1)
     except InputError as error:
       fail(error)
     except OSError as error:

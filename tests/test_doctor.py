@@ -1,4 +1,7 @@
 """`doctor` tells what is there, what is missing and what to do about it."""
+import os
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -47,3 +50,12 @@ def test_without_a_landmark_model_it_says_where_it_comes_from(monkeypatch, tmp_p
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   finding = next(iter(doctor.models()))
   assert finding.state == 'optional' and 'https://' in finding.told and str(tmp_path) in finding.told
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback():
+  reading, writing = os.pipe()
+  os.close(reading)
+  with os.fdopen(writing, 'w') as output:
+    done = subprocess.run([sys.executable, '-m', 'speech2lip_jax', 'doctor'], stdout=output, stderr=subprocess.PIPE, text=True,
+                          check=False)
+  assert done.returncode == 1 and done.stderr == ''
