@@ -153,7 +153,7 @@ class Queue:
       if records and wanted:
         step, left_s = records[-1]['step'], records[-1]['time/eta_s']
         return step / wanted, f'step {step} of {wanted}, {left_s:.0f} s left; a checkpoint of step {done} is kept'
-    lines = self.lines(job)
+    lines = [line for line in self.lines(job) if line.strip() and not line.startswith('next: ')]
     found = next((found for line in reversed(lines[-3:]) if (found := _COUNT.search(line))), None)
     share = int(found[1]) / max(1, int(found[2])) if found else None
     return share, lines[-1][:160] if lines else 'waiting' if job.state == QUEUED else 'starting'

@@ -75,6 +75,7 @@ def _bind(host: str, port: int) -> socket.socket:
   listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
     listener.bind((host, port))
+    listener.listen()  # who asks before the server is ready waits
   except OSError as error:
     listener.close()
     raise InputError(f'--port={port}: cannot be listened at ({error.strerror}); give another one') from error
