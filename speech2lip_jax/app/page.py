@@ -17,6 +17,7 @@ THEME = gr.themes.Base(font=['system-ui', 'sans-serif'], font_mono=['ui-monospac
 CSS = '''
 .gradio-container { max-width: 1080px !important; margin: auto !important; }
 .s2l img, .s2l video { max-width: 100%; max-height: 70vh; border-radius: 4px; display: block; margin-bottom: .5em; }
+.s2l video { width: 100%; }
 .s2l progress { width: 100%; height: .8em; }
 .s2l .told { opacity: .75; font-size: .9em; overflow-wrap: anywhere; }
 .s2l .warned { color: #92400e; font-size: .9em; }
