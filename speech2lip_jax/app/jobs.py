@@ -194,7 +194,7 @@ class Queue:
                                          env=os.environ | {'PYTHONUNBUFFERED': '1'})
       self._set(job, state=RUNNING, pid=self._process.pid)
     code = self._process.wait()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
       os.killpg(self._process.pid, signal.SIGKILL)  # helpers of one that was killed
     with self._changed:
       if job.state == RUNNING and not (self._is_over and code):
