@@ -112,7 +112,7 @@ def test_help_lists_every_flag_of_the_verb_with_its_default(verb):
   assert text.startswith(f'usage: speech2lip {verb}{words} [flags]\n')
   listed = re.findall(r'^  --(?:\[no\])?(\w+)', text, re.MULTILINE)
   assert listed == list(known) and ' '.join(text.split()).count('(default: ') == len(known)
-  assert ({'workdir', 'out'} & set(known) or words or verb == 'doctor') and all(flag.help for flag in known.values())
+  assert ({'workdir', 'out'} & set(known) or words or verb in ('doctor', 'app')) and all(flag.help for flag in known.values())
   assert ('config fields:' in text) == bool({'config', 'recipe'} & set(known))
 
 

@@ -115,7 +115,8 @@ class Queue:
 
   def all(self) -> list[Job]:
     """Every job, oldest first."""
-    return sorted(self._jobs.values(), key=lambda job: job.id)
+    with self._changed:
+      return sorted(self._jobs.values(), key=lambda job: job.id)
 
   def open(self) -> list[Job]:
     """Those that run or wait, in the order in which they are done."""
@@ -153,7 +154,8 @@ class Queue:
       if records and wanted:
         step, left_s = records[-1]['step'], records[-1]['time/eta_s']
         return step / wanted, f'step {step} of {wanted}, {left_s:.0f} s left; a checkpoint of step {done} is kept'
-    lines = self.lines(job)
+    lines = [line.replace(f'{self._folder.parent}{os.sep}', '') for line in self.lines(job)]
+    lines = [line for line in lines if line.strip() and not line.startswith('next: ')]
     found = next((found for line in reversed(lines[-3:]) if (found := _COUNT.search(line))), None)
     share = int(found[1]) / max(1, int(found[2])) if found else None
     return share, lines[-1][:160] if lines else 'waiting' if job.state == QUEUED else 'starting'
@@ -192,7 +194,7 @@ class Queue:
                                          env=os.environ | {'PYTHONUNBUFFERED': '1'})
       self._set(job, state=RUNNING, pid=self._process.pid)
     code = self._process.wait()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
       os.killpg(self._process.pid, signal.SIGKILL)  # helpers of one that was killed
     with self._changed:
       if job.state == RUNNING and not (self._is_over and code):

@@ -17,8 +17,10 @@ THEME = gr.themes.Base(font=['system-ui', 'sans-serif'], font_mono=['ui-monospac
 CSS = '''
 .gradio-container { max-width: 1080px !important; margin: auto !important; }
 .s2l img, .s2l video { max-width: 100%; max-height: 70vh; border-radius: 4px; display: block; margin-bottom: .5em; }
+.s2l video { width: 100%; }
 .s2l progress { width: 100%; height: .8em; }
-.s2l .told { color: var(--body-text-color-subdued); font-size: .9em; overflow-wrap: anywhere; }
+.s2l .told { opacity: .75; font-size: .9em; overflow-wrap: anywhere; }
+.s2l .warned { color: #92400e; font-size: .9em; }
 .s2l .wrong { color: #b91c1c; }
 .s2l iframe { width: 100%; height: 80vh; border: 1px solid var(--border-color-primary); border-radius: 4px; background: white; }
 '''
@@ -34,7 +36,7 @@ def build(state: State) -> gr.Blocks:
   with gr.Blocks(title='speech2lip', analytics_enabled=False) as page:
     gr.Markdown(HEAD)
     shown = gr.State([])
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=False):
       who = gr.Dropdown(label='Person', choices=_names(state), value=next(iter(_names(state)), None), scale=1, elem_id='who')
       with gr.Column(scale=3):
         work = gr.HTML(elem_classes='s2l', elem_id='work')
@@ -42,14 +44,16 @@ def build(state: State) -> gr.Blocks:
     with gr.Tab('Person'):
       with gr.Row():
         with gr.Column():
+          gr.Markdown('### Somebody new')
           name = gr.Textbox(label='Name', info='Letters, digits, - and _', elem_id='name')
           video = gr.File(label='Video of the person speaking, with sound', file_types=['video'], elem_id='video')
           agreed = gr.Checkbox(label=AGREED, elem_id='agreed')
-          consent = gr.Textbox(label='Who agreed, when and to what', info='Kept with the person.', lines=2, elem_id='consent')
+          consent = gr.Textbox(label='Who agreed, when and to what', info='Kept with the person.', lines=2, max_length=4000,
+                               elem_id='consent')
           prepare = gr.Button('Prepare the video', variant='primary', elem_id='prepare')
         with gr.Column():
-          about = gr.HTML(elem_classes='s2l', elem_id='about')
           train = gr.Button('Train', variant='primary', elem_id='train')
+          about = gr.HTML(elem_classes='s2l', elem_id='about')
     with gr.Tab('Say'):
       with gr.Row():
         with gr.Column():
@@ -82,7 +86,7 @@ def build(state: State) -> gr.Blocks:
         try:
           return action(*values)
         except (InputError, OSError) as error:
-          raise gr.Error(str(error), duration=None, print_exception=False) from error
+          raise gr.Error(str(error), duration=8, print_exception=False) from error
       return act
 
     def begin(person_name: str, file: str | None, is_agreed: bool, statement: str):
@@ -179,15 +183,16 @@ def _titled(job: jobs.Job) -> str:
 def _about(state: State, person: Person) -> str:
   done, wanted = person.steps()
   steps = f', step {done} of {wanted}' if done else ''
-  parts = [f'<p><b>{person.name}</b>: {STATES[person.state()]}{steps}</p>']
+  parts = [f'<h3>{person.name}: {STATES[person.state()]}{steps}</h3>']
   if (sample := person.sample()) is not None:
     parts.append(f'<p>True frames above, ours below ({sample.stem.rpartition("_")[2].lstrip("0")} steps):</p>'
                  f'<img src="{_source(person, "sample.png", sample)}" alt="true frames above ours">')
-  parts += [f'<p class="told">{html.escape(line)}</p>' for line in person.warnings()]
+  parts += [f'<p class="warned">{html.escape(line)}</p>' for line in person.warnings()]
   sheet = person.subject / 'contact_sheet.png'
   if sheet.is_file():
-    parts.append('<p>Look before you train: the landmarks must sit on the face, the green box on the lips.</p>'
-                 f'<img src="{_source(person, sheet.name, sheet)}" alt="contact sheet">')
+    address = _source(person, sheet.name, sheet)
+    parts.append('<p>Look before you train (click for its full size): the landmarks must sit on the face, the box on the lips.</p>'
+                 f'<a href="{address}" target="_blank"><img src="{address}" alt="contact sheet"></a>')
   return ''.join(parts)
 
 

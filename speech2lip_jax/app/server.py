@@ -1,4 +1,5 @@
 """The server: the guard, the API and the page on one port."""
+import logging
 import os
 import pathlib
 import secrets
@@ -15,6 +16,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 
 PASSWORD = 'SPEECH2LIP_PASSWORD'
+SHUTDOWN_S = 3  # that open pages are waited for; they look every few seconds and would never end
 # Gradio's own: no counting of visits, no look for a newer version, no models of Hugging Face.
 QUIET = {'GRADIO_ANALYTICS_ENABLED': 'False', 'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HUB_OFFLINE': '1', 'GRADIO_RUN_HISTORY': 'False'}
 
@@ -65,7 +67,10 @@ def serve(settings: Settings) -> None:
       if password:
         print(f'user {USER}, password {password if PASSWORD not in os.environ else f"as ${PASSWORD} says"}')
       sys.stdout.flush()
-      uvicorn.Server(uvicorn.Config(app, log_level='warning')).run(sockets=[listener])
+      running = uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=SHUTDOWN_S))
+      # Pages that are open when it ends are no fault.
+      logging.getLogger('uvicorn.error').addFilter(lambda record: not running.should_exit)
+      running.run(sockets=[listener])
     finally:
       state.queue.close()
 
@@ -75,6 +80,7 @@ def _bind(host: str, port: int) -> socket.socket:
   listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
     listener.bind((host, port))
+    listener.listen()  # who asks before the server is ready waits
   except OSError as error:
     listener.close()
     raise InputError(f'--port={port}: cannot be listened at ({error.strerror}); give another one') from error
