@@ -31,6 +31,8 @@ _SUBJECTS = flags.DEFINE_string(
     'turn, with what is compiled for one; on several GPUs or TPU chips, as many at once.')
 _PART = flags.DEFINE_string('part', None, 'With --subjects: I/N, the I-th of N parts of them, such as 3/16. Each part may run on '
                             'another machine, with the same --workdir.')
+_SHARED = flags.DEFINE_enum('shared', None, ['audio_net'], 'With --subjects: one audio network for all of them, trained in steps '
+                            'of each in turn. --config.audio.init=WORKDIR/NAME then begins the training of a new person with it.')
 flags.declare_key_flag('workdir')
 for _name in DISTRIBUTED_FLAGS:
   flags.declare_key_flag(_name)
@@ -43,8 +45,8 @@ def main() -> None:
   if _SUBJECTS.value:
     _train_people(_SUBJECTS.value, WORKDIR.value)
     return
-  if _PART.value:
-    raise InputError('--part: is for many people, which --subjects names')
+  if _PART.value or _SHARED.value:
+    raise InputError(f'--{"part" if _PART.value else "shared"}: is for many people, which --subjects names')
   from speech2lip_jax.data.dataset import load_subject
   load_subject(_CONFIG.value.data.path)  # a mistake is told before JAX loads
   from speech2lip_jax.common import processes
@@ -81,9 +83,14 @@ def _train_people(subjects: str, runs: str) -> None:
   part, num_parts = _part()
   everybody = people.people_of(people.listed(subjects), _CONFIG.value, runs)
   mine = everybody[part::num_parts]
-  if not _PART.value and _on_devices(everybody, runs):
+  if _SHARED.value:
+    if _PART.value:
+      raise InputError('--shared with --part: all people train together')
+    people.train_shared(everybody, runs, _SHARED.value)
+  elif not _PART.value and _on_devices(everybody, runs):
     return
-  people.train_people(mine, everybody, runs)
+  else:
+    people.train_people(mine, everybody, runs)
   if mine:
     _tell_what_is_next(str(mine[0].workdir))
 

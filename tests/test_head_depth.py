@@ -33,7 +33,7 @@ def _depth(nodes, constants, config):
 
 def test_a_wrong_depth_outside_the_face_is_learned_and_the_face_is_kept(scene):
   subject, split, gamem, config, true, wrong = scene
-  nodes = learn_depth.learn(gamem, subject, split.train, wrong, config.depth, show_progress=False)
+  nodes = learn_depth.learn(gamem, subject, split.train, wrong, config.depth)
   learned = _depth(nodes, wrong, config)
   head = (true.mask_head_only > 0) & (true.outside_face > 0.5)
   error = lambda depth: np.abs(depth / true.depth_tracked - 1)[head].mean()
@@ -49,7 +49,7 @@ def test_a_head_that_never_turns_keeps_its_tracked_depth(scene):
   subject, split, gamem, config, _, wrong = scene
   still = np.repeat(subject.observed_from_head[:1], len(subject.frames), axis=0)
   nodes = learn_depth.learn(gamem, dataclasses.replace(subject, observed_from_head=still), split.train, wrong,
-                           config.depth, show_progress=False)
+                           config.depth)
   np.testing.assert_allclose(nodes, 0, atol=1e-6)
 
 

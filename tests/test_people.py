@@ -213,3 +213,20 @@ def test_an_audio_network_that_does_not_fit_is_told(changes, told, together):
   recipe.audio.update({'init': str(together[0] / 'anna')} | changes)
   with pytest.raises(InputError, match=told):
     beginning.check_init(recipe)
+
+
+def test_a_shared_network_is_the_same_in_all_and_a_stop_changes_nothing(subjects, tmp_path, monkeypatch):
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  people.train_shared(people.people_of(subjects, config(), str(whole)), str(whole), 'audio_net')
+  anna, ben = (weights(whole / name)['params'] for name in BOXES)
+  far = lambda name: max(np.abs(a - b).max() for a, b in zip(*(jax.tree.leaves(each[name]) for each in (anna, ben)), strict=True))
+  assert far('audio_net') < 0.2 * far('lip_field'), 'one step apart'
+  is_for_step = preemption.Notice.is_for_step
+  monkeypatch.setattr(preemption.Notice, 'is_for_step', lambda self, step: is_for_step(self, step) or step == 3)
+  with pytest.raises(SystemExit) as stopped:
+    people.train_shared(people.people_of(subjects, config(), str(parts)), str(parts), 'audio_net')
+  assert stopped.value.code == processes.STOPPED
+  assert [checkpoint.steps_in(parts / name / 'checkpoints')[-1] for name in BOXES] == [3, 3]
+  monkeypatch.setattr(preemption.Notice, 'is_for_step', is_for_step)
+  people.train_shared(people.people_of(subjects, config(), str(parts)), str(parts), 'audio_net')
+  jax.tree.map(np.testing.assert_array_equal, weights(parts / 'ben')['params']['lip_field'], ben['lip_field'])

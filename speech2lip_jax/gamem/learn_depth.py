@@ -2,25 +2,24 @@
 
 The photometric error of Eq. 9, (I_n(O2C(p)) − I_c(p))² on head without face over frames n, is minimised by Gauss-Newton:
 a pixel's residual depends on its own depth alone, so one forward-mode derivative gives the Jacobian of all pixels, and the
-normal equations of the correction's nodes are sparse. It goes from coarse to fine, and a prior keeps the tracked depth
+normal equations of the correction's nodes are small. It goes from coarse to fine, and a prior keeps the tracked depth
 where the frames say nothing: a head that never turns shows no depth.
 """
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
-import scipy.sparse
-import scipy.sparse.linalg
 from ml_collections import ConfigDict
 
-from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import Subject
 from speech2lip_jax.gamem.depth import cell_pixels, node_weights
 from speech2lip_jax.gamem.module import Gamem
-from speech2lip_jax.gamem.subject import SubjectConstants
+from speech2lip_jax.gamem.subject import Place, SubjectConstants
 from speech2lip_jax.ops import sampling
+from speech2lip_jax.ops.boxes import LipBox
 
 BLURS = (0.03, 0.015, 0.007, 0.003)  # standard deviations of the pictures' blur, of their width: coarse to fine
 STEPS_PER_BLUR = 5
@@ -63,10 +62,15 @@ def _residual(gamem: Gamem, constants: SubjectConstants, rgb_canonical, depth, f
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _seen_error(gamem, constants, depth, frame, pose):
-  """Sum of squares over colours and visible pixels, and how many these are."""
-  residual, seen = _residual(gamem, constants, constants.rgb_face_canonical, depth, frame / 255.0, pose)
-  return jnp.sum(residual**2 * seen[..., None]), 3 * jnp.sum(seen)
+def _seen_errors(shapes: Gamem, place: Place, constants, depth, frames, poses):
+  """Of each frame [B] the sum of squares over colours and visible pixels, and how many these are."""
+  gamem = shapes.clone(geometry=shapes.geometry.at(place))
+
+  def one(arguments):
+    frame, pose = arguments
+    residual, seen = _residual(gamem, constants, constants.rgb_face_canonical, depth, frame / 255.0, pose)
+    return jnp.sum(residual**2 * seen[..., None]), 3 * jnp.sum(seen)
+  return jax.lax.map(one, (frames, poses))
 
 
 def photometric_error(gamem: Gamem, depth: jax.Array, constants: SubjectConstants, frames: np.ndarray, poses: np.ndarray) -> float:
@@ -78,11 +82,21 @@ def photometric_error(gamem: Gamem, depth: jax.Array, constants: SubjectConstant
     constants: of the subject.
     frames, poses: [B, H, W, 3] uint8 and their observed_from_canonical [B, 4, 4].
   """
-  total, count = 0.0, 0.0
-  for frame, pose in zip(frames, poses, strict=True):
-    error, seen = _seen_error(gamem, constants, depth, frame, pose)
-    total, count = total + float(error), count + float(seen)
-  return float(np.sqrt(total / max(count, 1.0)))
+  errors, seen = jax.device_get(_seen_errors(*_shared(gamem), _own(constants), depth, frames, poses))
+  return float(np.sqrt(errors.sum(dtype=np.float64) / max(seen.sum(dtype=np.float64), 1.0)))
+
+
+def _shared(gamem: Gamem) -> tuple[Gamem, Place]:
+  """The mapping without a person's own numbers, which hashes alike for all of the same size, and those numbers as arrays."""
+  geometry = gamem.geometry
+  nobody = geometry._replace(lip_box=LipBox(0, 0, 0, 0), lip_size=(0, 0), lip_proportion=1.0, window=(0, 0), focal=1.0,
+                             lip_pixel=1.0)
+  return gamem.clone(geometry=nobody), jax.tree.map(np.float32, geometry.place)
+
+
+def _own(constants: SubjectConstants) -> SubjectConstants:
+  """What is read of the constants: nothing of the lips, whose shapes differ between people."""
+  return constants._replace(rgb_lip_mean=np.zeros(0), lip_coords=np.zeros(0), place=None)
 
 
 def _normal_terms(gamem, constants, rgb_canonical, depth, frame, pose):
@@ -93,13 +107,62 @@ def _normal_terms(gamem, constants, rgb_canonical, depth, frame, pose):
   return jnp.sum(weight * slope**2, -1), jnp.sum(weight * slope * value, -1)
 
 
-def _softened(image, sigma):
-  return scipy.ndimage.gaussian_filter(image, (sigma, sigma, 0), mode='nearest')
+class _Softening(NamedTuple):
+  """One blur: a matrix for each axis of the frames and of the canonical picture, and the weight of a squared difference."""
+  frame_rows: np.ndarray
+  frame_columns: np.ndarray
+  rows: np.ndarray
+  columns: np.ndarray
+  scale: np.float32
+
+
+def _softened(image, rows, columns):
+  return jnp.einsum('ij,kl,jlc->ikc', rows, columns, image, precision='highest')
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _learned(shapes: Gamem, place: Place, constants, frames, poses, prior, softenings: _Softening) -> jax.Array:
+  """The nodes [nodes · nodes] after all steps; softenings: coarse to fine, stacked."""
+  gamem = shapes.clone(geometry=shapes.geometry.at(place))
+  rows, columns = (jnp.asarray(node_weights(size, cell_pixels(shapes.canonical_depth.cell, constants.depth_tracked.shape[1])),
+                               jnp.float32) for size in constants.depth_tracked.shape)
+  shape = rows.shape[1], columns.shape[1]
+  pairs = lambda weights: jnp.einsum('pi,pk->pik', weights, weights).reshape(len(weights), -1)
+
+  def step(nodes, rgb_canonical, soft_frames, scale):
+    correction = jnp.einsum('yi,ij,xj->yx', rows, nodes.reshape(shape), columns, precision='highest')
+    depth = constants.depth_tracked * jnp.exp(correction * constants.outside_face)
+
+    def add(total, arguments):
+      terms = _normal_terms(gamem, constants, rgb_canonical, depth, *arguments)
+      return jax.tree.map(jnp.add, total, terms), None
+    (curvature, gradient), _ = jax.lax.scan(add, (jnp.zeros_like(depth),) * 2, (soft_frames, poses))
+    of_pairs = jnp.einsum('ya,yx,xb->ab', pairs(rows), curvature, pairs(columns), precision='highest')
+    of_nodes = of_pairs.reshape(shape[0], shape[0], shape[1], shape[1]).transpose(0, 2, 1, 3).reshape(prior.shape)
+    slope = jnp.einsum('yi,yx,xj->ij', rows, gradient, columns, precision='highest').reshape(-1)
+    factor = jax.scipy.linalg.cho_factor(prior + scale * of_nodes)
+    return nodes - jax.scipy.linalg.cho_solve(factor, prior @ nodes + scale * slope)
+
+  def stage(nodes, soft: _Softening):
+    soft_frames = jax.lax.map(lambda frame: _softened(frame / 255.0, soft.frame_rows, soft.frame_columns), frames)
+    rgb_canonical = _softened(constants.rgb_face_canonical, soft.rows, soft.columns)
+    steps = lambda nodes, _: (step(nodes, rgb_canonical, soft_frames, soft.scale), None)
+    return jax.lax.scan(steps, nodes, None, STEPS_PER_BLUR)[0], None
+  return jax.lax.scan(stage, jnp.zeros(shape[0] * shape[1]), softenings)[0]
+
+
+def _prior(shape: tuple[int, int]) -> np.ndarray:
+  """The inverse covariance of nodes of that shape, flat."""
+  bend = [np.diff(np.eye(n), 2, axis=0) for n in shape]
+  twist = [np.diff(np.eye(n), axis=0) for n in shape]
+  identity = [np.eye(n) for n in shape]
+  bending = [np.kron(bend[0], identity[1]), np.kron(identity[0], bend[1]), np.sqrt(2) * np.kron(*twist)]
+  return sum(b.T @ b for b in bending) / BENDING_STD**2 + np.eye(shape[0] * shape[1]) / VALUE_STD**2
 
 
 def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: SubjectConstants,
-          depth_config: ConfigDict, show_progress: bool = True) -> np.ndarray:
-  """The learned nodes of `gamem.depth.CanonicalDepth`. A function of its arguments: every process finds the same.
+          depth_config: ConfigDict) -> np.ndarray:
+  """The learned nodes of `gamem.depth.CanonicalDepth`, by one call of the device. Every process finds the same.
 
   Args:
     gamem: the subject's mapping.
@@ -107,43 +170,25 @@ def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: Subj
     frame_ids: [N] frames that may be used: the training part.
     constants: of the subject.
     depth_config: `config.depth`.
-    show_progress: a progress bar.
 
   Returns:
     [nodes, nodes] float32, log of depth; 0 keeps the tracked depth.
   """
   poses = subject.observed_from_canonical[frame_ids]
   chosen = varied_frames(poses, depth_config.num_frames)
-  frames, poses = subject.frames[frame_ids[chosen]].astype(np.float32) / 255, poses[chosen]
-  height, width = constants.depth_tracked.shape
-  cell = cell_pixels(depth_config.cell, width)
-  rows, columns = (scipy.sparse.csr_matrix(node_weights(size, cell)) for size in (height, width))
-  basis = scipy.sparse.kron(rows, columns).tocsr()
-  shape = rows.shape[1], columns.shape[1]
-  bend = [scipy.sparse.diags([1.0, -2.0, 1.0], [0, 1, 2], shape=(max(n - 2, 0), n)) for n in shape]
-  identity = [scipy.sparse.eye(n) for n in shape]
-  twist = [scipy.sparse.diags([-1.0, 1.0], [0, 1], shape=(n - 1, n)) for n in shape]
-  bending = [scipy.sparse.kron(bend[0], identity[1]), scipy.sparse.kron(identity[0], bend[1]),
-             np.sqrt(2) * scipy.sparse.kron(*twist)]
-  prior = sum(b.T @ b for b in bending) / BENDING_STD**2 + scipy.sparse.eye(shape[0] * shape[1]) / VALUE_STD**2
-  nodes = np.zeros(shape[0] * shape[1])
-  outside, tracked = np.asarray(constants.outside_face), np.asarray(constants.depth_tracked)
-  terms = jax.jit(functools.partial(_normal_terms, gamem, constants))
-  bar = Bar(total=len(BLURS) * STEPS_PER_BLUR, title='head depth', unit='step', show=show_progress, compiles=True)
-  for blur in BLURS:
-    soft_frames = [_softened(frame, blur * gamem.geometry.width) for frame in frames]
-    rgb_canonical = _softened(np.asarray(constants.rgb_face_canonical), blur * width)
-    independent = 1 + 4 * np.pi * (blur * width)**2  # pixels of one blur say the same thing
-    for _ in range(STEPS_PER_BLUR):
-      depth = (tracked * np.exp((basis @ nodes).reshape(height, width) * outside)).astype(np.float32)
-      curvature, gradient = np.zeros(height * width), np.zeros(height * width)
-      for frame, pose in zip(soft_frames, poses, strict=True):
-        a, b = terms(rgb_canonical, depth, frame, pose)
-        curvature += np.asarray(a, np.float64).ravel()
-        gradient += np.asarray(b, np.float64).ravel()
-      scale = depth_config.data_weight / (ROBUST_SCALE**2 * len(frames) * independent)
-      normal = prior + scale * (basis.T @ scipy.sparse.diags(curvature) @ basis)
-      nodes = nodes - scipy.sparse.linalg.spsolve(normal.tocsc(), prior @ nodes + scale * (basis.T @ gradient))
-      bar.update()
-  bar.close()
-  return nodes.reshape(shape).astype(np.float32)
+  size, frame_size = constants.depth_tracked.shape, (gamem.geometry.height, gamem.geometry.width)
+  cell = cell_pixels(depth_config.cell, size[1])
+  shape = node_weights(size[0], cell).shape[1], node_weights(size[1], cell).shape[1]
+
+  def softening(blur: float) -> _Softening:
+    def matrix(length, sigma):
+      return scipy.ndimage.gaussian_filter1d(np.eye(length), sigma, axis=0, mode='nearest').astype(np.float32)
+    of_frame = [matrix(length, blur * frame_size[1]) for length in frame_size]
+    of_canonical = [matrix(length, blur * size[1]) for length in size]
+    independent = 1 + 4 * np.pi * (blur * size[1])**2  # pixels of one blur say the same thing
+    return _Softening(*of_frame, *of_canonical,
+                      np.float32(depth_config.data_weight / (ROBUST_SCALE**2 * len(chosen) * independent)))
+  softenings = jax.tree.map(lambda *each: np.stack(each), *map(softening, BLURS))
+  nodes = _learned(*_shared(gamem), _own(constants), subject.frames[frame_ids[chosen]], poses[chosen],
+                   _prior(shape).astype(np.float32), softenings)
+  return np.asarray(nodes).reshape(shape)

@@ -49,8 +49,8 @@ def with_learned_depth(run: Run, state: workdir_state.TrainState) -> tuple[workd
   """
   model, constants, subject, count = run.model, run.constants, run.subject, run.config.depth.num_frames
   gamem = gamem_of(model.geometry, run.config)
-  nodes = learn_depth.learn(gamem, subject, run.split.train, constants, run.config.depth,
-                            show_progress=jax.process_index() == 0)
+  with stage('head depth', show=jax.process_index() == 0):
+    nodes = learn_depth.learn(gamem, subject, run.split.train, constants, run.config.depth)
   learned_state = with_replaced(state, 'canonical_depth', {'log_correction': nodes})
   val_ids = evenly_spaced(run.split.val, count)
   frames, poses = subject.frames[val_ids], subject.observed_from_canonical[val_ids]

@@ -3,7 +3,7 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import jax
@@ -107,8 +107,41 @@ def _check_finite(values: dict[str, Any], step: int, workdir: str, config: Confi
                    f'give --config.train.learning_rate below {config.train.learning_rate:g}; training then {goes_on}')
 
 
+Training = Generator[workdir_state.TrainState, workdir_state.TrainState, int | None]
+
+
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir; exits STOPPED at a notice to stop.
+
+  Raises:
+    InputError: as `training` does.
+  """
+  with Notice() as notice:
+    steps = training(config, workdir, notice.is_for_step)
+    try:
+      state = next(steps)
+      while True:
+        state = steps.send(state)
+    except StopIteration as end:
+      if end.value:
+        sys.exit(processes.STOPPED)
+
+
+def training(config: ConfigDict, workdir: str, is_to_stop: Callable[[int], bool], show: bool = True) -> Training:
+  """A training, step by step.
+
+  Args:
+    config: the recipe.
+    workdir: whose newest checkpoint it goes on from.
+    is_to_stop: whether to stop after that many steps, asked after each.
+    show: progress bars.
+
+  Yields:
+    The state before each step, on the devices in rounded shapes; it takes the step from the state that it is sent. Once more at the
+    end, when all is written.
+
+  Returns:
+    The step that it stopped after, whose checkpoint is written; None at the end.
 
   Raises:
     InputError: the config, the subject folder or the workdir does not fit, another process trains there, or the loss is not
@@ -127,36 +160,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
              + idle_devices(config, jax.device_count(), num_used))
     for line in notes if is_main else []:
       print(line, file=sys.stderr)
-    with Notice() as notice:
-      stopped_at = _driven(_training(run, workdir, first_of_each_process(num_used), notice))
-  if stopped_at:
-    if is_main:
-      print(f'{workdir}: asked to stop, checkpoint of step {stopped_at} written; the same command goes on from it', file=sys.stderr)
-    sys.exit(processes.STOPPED)
+    stopped_at = yield from _steps(run, workdir, first_of_each_process(num_used), is_to_stop, show)
+  if stopped_at and is_main:
+    print(f'{workdir}: asked to stop, checkpoint of step {stopped_at} written; the same command goes on from it', file=sys.stderr)
+  return stopped_at
 
 
-Training = Generator[workdir_state.TrainState, workdir_state.TrainState, int | None]
-
-
-def _driven(training: Training) -> int | None:
-  """Takes all steps of one training; what it returns."""
-  try:
-    state = next(training)
-    while True:
-      state = training.send(state)
-  except StopIteration as end:
-    return end.value
-
-
-def _training(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Notice) -> Training:
-  """`train_and_evaluate` in a workdir that is this run's, on those devices of all processes.
-
-  Yields:
-    The state before each step, on the devices in rounded shapes; it takes the step from the state that it is sent.
-
-  Returns:
-    The step that it stopped after, whose checkpoint is written; None at the end.
-  """
+def _steps(run: Run, workdir: str, devices: Sequence[jax.Device], is_to_stop: Callable[[int], bool], show: bool) -> Training:
+  """`training` in a workdir that is this run's, on those devices of all processes."""
   config, train = run.config, run.config.train
   num_devices, is_main = len(devices), jax.process_index() == 0
 
@@ -195,7 +206,8 @@ def _training(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Not
       batch = batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual)
       return shard(batch, num_devices // jax.process_count())
 
-    bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main, compiles=first_step < train.num_steps)
+    bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main and show,
+              compiles=first_step < train.num_steps)
     timer, validated = _WarmSteps(first_step), False
     stopped_at = None
     for step, batch in zip(range(first_step, train.num_steps),
@@ -228,7 +240,7 @@ def _training(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Not
           bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
         checkpoints.save(own_state, score, phase.rank, by_score=not phase.perceptual)
         timer.restart(done)
-      if notice.is_for_step(done) and done < train.num_steps:
+      if is_to_stop(done) and done < train.num_steps:
         stopped_at = done
         break
     bar.close()
@@ -237,8 +249,8 @@ def _training(run: Run, workdir: str, devices: Sequence[jax.Device], notice: Not
     if stopped_at:
       if stopped_at % train.eval_every:
         checkpoints.save_unscored(rounded.own_state(unreplicate(state)))
-      return stopped_at
-    best_step = checkpoints.best_step()
-    if is_main:
+    elif is_main:
+      best_step = checkpoints.best_step()
       print(f'{workdir}: trained to step {train.num_steps}; best on validation: step {best_step}')
-    return None
+    yield state
+    return stopped_at

@@ -3,6 +3,7 @@
 Nothing is shared between them but compiled functions, and with `--shared audio_net` the audio network. One that fails does not stop
 the others. RUNS/people.csv has a line for each person; all processes that train a part of the same people write the same one.
 """
+import contextlib
 import copy
 import csv
 import io
@@ -17,12 +18,15 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common import processes
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import refusal, write_text
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import load_subject, split_frames
-from speech2lip_jax.training.loop import train_and_evaluate
+from speech2lip_jax.training.loop import train_and_evaluate, training
 from speech2lip_jax.training.preemption import Notice
 from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir.state import TrainState
 from speech2lip_jax.workdir.summary import read_log
 
 TABLE, RECORD = 'people.csv', 'person.json'
@@ -139,6 +143,53 @@ def write_table(people: Sequence[Person], runs: str) -> str:
   heading = ['person', 'state', 'step', 'psnr_lip_val dB', 'seconds', 'of them compiling']
   sides = [f'{"<" if i < 2 else ">"}{max(map(len, column))}' for i, column in enumerate(zip(heading, *rows))]
   return '\n'.join('  '.join(f'{cell:{side}}' for cell, side in zip(row, sides, strict=True)) for row in [heading, *rows])
+
+
+def part_exchanged(own: TrainState, other: TrainState, name: str) -> TrainState:
+  """The state `own` with the network `name` of another, and with its mean and what the optimizer keeps of it."""
+  is_of = lambda path: any(getattr(key, 'key', None) == name for key in path)
+  return jax.tree_util.tree_map_with_path(lambda path, mine, theirs: theirs if is_of(path) else mine, own, other)
+
+
+def train_shared(people: Sequence[Person], runs: str, network: str) -> None:
+  """Trains all people at once, a step of each in turn, with one `network` between them; everything else is each one's own.
+
+  Each has a workdir as if trained alone. Exits with processes.STOPPED at a notice to stop, after the same step of all. One that
+  fails ends all: the same command goes on from their checkpoints.
+  """
+  pathlib.Path(runs).mkdir(parents=True, exist_ok=True)
+  left, clock, begin = [person for person in people if not is_finished(person)], _Compilation(), time.perf_counter()
+  with Notice() as notice:
+    is_last_round, stopped = False, False
+    trainings = [training(person.config, str(person.workdir), lambda step: is_last_round, show=False) for person in left]
+    states = {}
+    for i, steps in enumerate(trainings):
+      with contextlib.suppress(StopIteration):
+        states[i] = next(steps)
+    newest, rounds = (states[max(states)] if states else None), 0  # before the first step all are alike
+    bar = Bar(total=people[0].config.train.num_steps, initial=_steps_taken(states), unit='round', show=True)
+    while states and not stopped:
+      rounds += 1
+      is_last_round = notice.is_for_step(rounds)
+      for i in list(states):
+        try:
+          newest = states[i] = trainings[i].send(part_exchanged(states[i], newest, network))
+        except StopIteration as end:
+          del states[i]
+          stopped |= bool(end.value)
+      if states:
+        bar.update()
+    bar.close()
+  share = len(left) or 1
+  for person in left:
+    write_record(person, (time.perf_counter() - begin) / share, clock.seconds / share)
+  print(write_table(people, runs))
+  if stopped:
+    sys.exit(processes.STOPPED)
+
+
+def _steps_taken(states: dict[int, TrainState]) -> int:
+  return min((int(state.step[0]) for state in states.values()), default=0)
 
 
 def train_people(people: Sequence[Person], everybody: Sequence[Person], runs: str) -> None:
