@@ -85,7 +85,7 @@ def test_on_an_index_the_readmes_links_lead_to_the_address(tmp_path, monkeypatch
   assert long_description(tmp_path, monkeypatch) == readme
   (tmp_path / 'setup.cfg').write_text(f'[metadata]\nproject_urls =\n    Source = {ADDRESS}\n    Documentation = https://other\n')
   shown = long_description(tmp_path, monkeypatch)
-  assert f']({ADDRESS}/blob/HEAD/docs/results.md' in shown and f']({ADDRESS}/raw/HEAD/docs/pictures/demo.webp)' in shown
+  assert f']({ADDRESS}/blob/HEAD/docs/results.md' in shown and f']({ADDRESS}/raw/HEAD/docs/gallery/demo.webp)' in shown
   assert not re.findall(r'\]\((?!#|https?:)', shown)
   assert re.sub(re.escape(ADDRESS) + '/(blob|raw)/HEAD/', '', shown) == readme
 
