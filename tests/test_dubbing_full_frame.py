@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from speech2lip_jax.common import media
+from speech2lip_jax.common import film_file
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, features
@@ -35,7 +35,7 @@ def make_video(folder, name, seed, change=lambda number, picture: picture, zoom=
   """A video of a head and the file of its landmarks; returns the head."""
   head = SyntheticSubject(HEAD, SECONDS * RATE, seed, 'nodding', RATE)
   size, points = round(zoom * HEAD), []
-  with media.Mp4Writer(folder / f'{name}.mp4', HEIGHT, WIDTH, RATE, head.speech.sound[None], 16_000, 10) as writer:
+  with film_file.Mp4Writer(folder / f'{name}.mp4', HEIGHT, WIDTH, RATE, head.speech.sound[None], 16_000, 10) as writer:
     for number in range(head.num_frames):
       picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
       picture[TOP:TOP + size, LEFT:LEFT + size] = cv2.resize(head.render(number).rgb, (size, size), interpolation=cv2.INTER_AREA)

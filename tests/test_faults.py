@@ -111,7 +111,7 @@ LIMITED = '''
         if sys.argv[2] == 'size':
           resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
         noise = np.random.default_rng(0).integers(0, 255, (50, 128, 128, 3)).astype(np.uint8)
-        with media.Mp4Writer(sys.argv[1], 128, 128, 25, np.zeros((1, 16000), np.int16), 16000) as writer:
+        with film_file.Mp4Writer(sys.argv[1], 128, 128, 25, np.zeros((1, 16000), np.int16), 16000) as writer:
           if sys.argv[2] == 'files':
             resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
           for picture in noise:

@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 from scipy.io import wavfile
 
-from speech2lip_jax.common import media
+from speech2lip_jax.common import film_file, media
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.preprocess import video
 from speech2lip_jax.rendering.film import back_and_forth
@@ -33,7 +33,7 @@ def test_sound_of_any_rate_and_channels_keeps_its_length(tmp_path, rate, channel
 
 def test_an_mp4_lasts_as_long_as_its_sound(tmp_path):
   sound, rate = media.read_sound(write_tone(tmp_path / 'tone.wav', 2.0, 44100, 2))
-  with media.Mp4Writer(tmp_path / 'out.mp4', 64, 48, 25, sound, rate) as writer:
+  with film_file.Mp4Writer(tmp_path / 'out.mp4', 64, 48, 25, sound, rate) as writer:
     for i in range(50):
       writer.write(np.full((64, 48, 3), 4 * i, np.uint8))
   with av.open(str(tmp_path / 'out.mp4')) as container:
@@ -49,7 +49,7 @@ def test_an_mp4_lasts_as_long_as_its_sound(tmp_path):
 def test_an_mp4_has_the_colours_that_were_written_at_any_height(tmp_path):
   colours = np.zeros((720, 64, 3), np.uint8)
   colours[:, :32], colours[:, 32:] = (200, 40, 40), (40, 180, 60)
-  with media.Mp4Writer(tmp_path / 'out.mp4', 720, 64, 25, np.zeros((1, 16_000), np.int16), 16_000, quality=4) as writer:
+  with film_file.Mp4Writer(tmp_path / 'out.mp4', 720, 64, 25, np.zeros((1, 16_000), np.int16), 16_000, quality=4) as writer:
     for _ in range(25):
       writer.write(colours)
   seen = next(video.read_pictures(video.probe(str(tmp_path / 'out.mp4'))))
@@ -59,7 +59,7 @@ def test_an_mp4_has_the_colours_that_were_written_at_any_height(tmp_path):
 
 def test_a_failed_render_leaves_no_file(tmp_path):
   sound = np.zeros((1, 100), np.int16)
-  with pytest.raises(RuntimeError), media.Mp4Writer(tmp_path / 'out.mp4', 64, 64, 25, sound, 16000) as writer:
+  with pytest.raises(RuntimeError), film_file.Mp4Writer(tmp_path / 'out.mp4', 64, 64, 25, sound, 16000) as writer:
     writer.write(np.zeros((64, 64, 3), np.uint8))
     raise RuntimeError('stopped')
   assert list(tmp_path.iterdir()) == []
@@ -212,7 +212,7 @@ def test_a_sample_that_is_no_number_is_refused_with_its_time(tmp_path, value):
 def test_sound_at_an_unusual_rate_fits_into_an_mp4(tmp_path, rate):
   sound, own = media.read_sound(write_tone(tmp_path / 'tone.wav', 1.0, rate, 1))
   assert abs(sound.shape[1] / own - 1.0) < 0.01
-  with media.Mp4Writer(tmp_path / 'out.mp4', 64, 64, 25, sound, own) as writer:
+  with film_file.Mp4Writer(tmp_path / 'out.mp4', 64, 64, 25, sound, own) as writer:
     for _ in range(25):
       writer.write(np.zeros((64, 64, 3), np.uint8))
   heard, _ = media.read_sound(tmp_path / 'out.mp4')
@@ -247,13 +247,13 @@ def test_segments_are_joined_without_encoding_again_and_keep_every_picture_and_t
   sound = rng.integers(-9000, 9000, (1, 40 * 640)).astype(np.int16)
 
   def written(path, part, *sound_and_rate):
-    with media.Mp4Writer(path, 64, 64, 25, *sound_and_rate) as writer:
+    with film_file.Mp4Writer(path, 64, 64, 25, *sound_and_rate) as writer:
       for picture in part:
         writer.write(picture)
     return path
 
   parts = [written(tmp_path / f'{i}.mp4', part) for i, part in enumerate((pictures[:1], pictures[1:20], pictures[20:]))]
-  media.join_segments(parts, tmp_path / 'joined.mp4', 25, sound, 16000)
+  film_file.join_segments(parts, tmp_path / 'joined.mp4', 25, sound, 16000)
   written(tmp_path / 'whole.mp4', pictures, sound, 16000)
 
   def read(path):

@@ -11,7 +11,7 @@ from scipy.io import wavfile
 
 import speech2lip_jax
 from speech2lip_jax import cli
-from speech2lip_jax.common import media
+from speech2lip_jax.common import film_file
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.data.utterance import Utterance, read_utterance
 from speech2lip_jax.provenance.origin import Disclosure
@@ -41,12 +41,12 @@ def speech(workdir):
 
 def run_render(monkeypatch, *flags):
   """The pictures that `speech2lip render` encodes."""
-  pictures, write = [], media.Mp4Writer.write
+  pictures, write = [], film_file.Mp4Writer.write
 
   def kept(self, rgb):
     pictures.append(rgb)
     write(self, rgb)
-  monkeypatch.setattr(media.Mp4Writer, 'write', kept)
+  monkeypatch.setattr(film_file.Mp4Writer, 'write', kept)
   module = cli.load_verb('render')
   with pytest.raises(SystemExit) as ended:
     cli.run_verb('render', module, ['speech2lip render', *map(str, flags)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from speech2lip_jax import inspect_file
-from speech2lip_jax.common import media
+from speech2lip_jax.common import film_file
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.preprocess import consent
 from speech2lip_jax.provenance import code, identity, inspection, manifest, mark, reading
@@ -42,8 +42,8 @@ def read(pictures):
 
 
 def write(path, pictures, crf=17, origin=None):
-  with media.Mp4Writer(path, *pictures[0].shape[:2], 25, np.zeros((1, 640 * len(pictures)), np.int16), 16_000, crf, origin=origin
-                       ) as writer:
+  sound = np.zeros((1, 640 * len(pictures)), np.int16)
+  with film_file.Mp4Writer(path, *pictures[0].shape[:2], 25, sound, 16_000, crf, origin=origin) as writer:
     for picture in pictures:
       writer.write(picture)
   return str(path)

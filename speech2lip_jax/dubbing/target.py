@@ -9,7 +9,7 @@ import numpy as np
 
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import errors_named
-from speech2lip_jax.common.media import FilmFile, Soundtrack
+from speech2lip_jax.common.film_file import FilmFile, Soundtrack
 from speech2lip_jax.dubbing.layer import PictureFolder, stored
 from speech2lip_jax.dubbing.source import FORMATS, FULL_RANGE, LIMITED_RANGE, SourceFacts, planes_of, stored_part
 from speech2lip_jax.preprocess.video import BT709, MATRICES

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from speech2lip_jax.common import media, processes
+from speech2lip_jax.common import film_file, processes
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
@@ -73,15 +73,15 @@ class Film:
     count = rows.stop - rows.start
     pictures = self._disclosed(Bar(self._predictions(rows), total=count, compiles=True, show=is_main), rows.start)
     if jax.process_count() == 1:
-      _write(pictures, media.Mp4Writer(out, meta.height, meta.width, schema.FPS, self.sound, self.rate, origin=self.origin))
+      _write(pictures, film_file.Mp4Writer(out, meta.height, meta.width, schema.FPS, self.sound, self.rate, origin=self.origin))
       return
     segments = [_segment(out, i) for i in range(jax.process_count())]
     if count:
-      _write(pictures, media.Mp4Writer(segments[jax.process_index()], meta.height, meta.width, schema.FPS))
+      _write(pictures, film_file.Mp4Writer(segments[jax.process_index()], meta.height, meta.width, schema.FPS))
     processes.meet('segments')
     if is_main:
       written = [segment for segment in segments if segment.is_file()]
-      media.join_segments(written, out, schema.FPS, self.sound, self.rate, self.origin)
+      film_file.join_segments(written, out, schema.FPS, self.sound, self.rate, self.origin)
       for segment in segments:
         segment.unlink(missing_ok=True)
 
@@ -111,7 +111,7 @@ def _segment(out: os.PathLike | str, process: int) -> pathlib.Path:
   return path.with_name(f'.{path.stem}.segment{process}{path.suffix}')
 
 
-def _write(pictures: Iterable[np.ndarray], writer: media.Mp4Writer) -> None:
+def _write(pictures: Iterable[np.ndarray], writer: film_file.Mp4Writer) -> None:
   with writer:
     for rgb in pictures:
       writer.write(rgb)

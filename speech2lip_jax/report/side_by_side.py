@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from speech2lip_jax.common.media import Mp4Writer
+from speech2lip_jax.common.film_file import Mp4Writer
 from speech2lip_jax.data import schema
 from speech2lip_jax.report.pictures import mouth_square, with_words
 from speech2lip_jax.report.scoring import Pair

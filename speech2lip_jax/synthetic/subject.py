@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from speech2lip_jax.common import media
+from speech2lip_jax.common import film_file
 from speech2lip_jax.common.cores import cores
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
@@ -161,7 +161,7 @@ def make_clip(path: os.PathLike | str, size: int = 256, seconds: float = 20.0, s
     raise InputError(f'{path}: must end in .mp4')
   subject = SyntheticSubject(size, round(seconds * schema.FPS), seed, motion)
   truth = subject.truth()
-  with media.Mp4Writer(path, size, size, schema.FPS, subject.speech.sound[None], schema.SAMPLE_RATE, quality) as writer:
+  with film_file.Mp4Writer(path, size, size, schema.FPS, subject.speech.sound[None], schema.SAMPLE_RATE, quality) as writer:
     for rgb in Bar(_pictures(subject), total=subject.num_frames, show=progress):
       writer.write(rgb)
   with open_atomic(path.with_suffix('.npz')) as file:
