@@ -35,10 +35,10 @@ def main() -> None:
     raise InputError(f'--out={out}: is a file; give a folder')
   from speech2lip_jax.data.dataset import load_subject
   from speech2lip_jax.data.utterance import read_utterance
-  from speech2lip_jax.workdir import checkpoint
+  from speech2lip_jax.workdir import config_file
   speech = read_utterance(AUDIO.value) if AUDIO.value else None  # a bad file is told before anything heavy is loaded
-  config = checkpoint.read_config(WORKDIR.value)
-  checkpoint.check_subject(WORKDIR.value, config.data.path)
+  config = config_file.read_config(WORKDIR.value)
+  config_file.check_subject(WORKDIR.value, config.data.path)
   subject = load_subject(config.data.path)
   from speech2lip_jax.rendering import export
   out.mkdir(parents=True, exist_ok=True)

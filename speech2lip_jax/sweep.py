@@ -55,17 +55,17 @@ def main() -> None:
   from speech2lip_jax.sweeps.results import write_results
   from speech2lip_jax.sweeps.run import run_trials, tell
   from speech2lip_jax.sweeps.trials import commands, load_hyper, make_trials, shell
-  from speech2lip_jax.workdir import checkpoint
+  from speech2lip_jax.workdir import config_file
   flag, judge = flags.FLAGS['config'], flags.FLAGS['judge'].value
-  config_file, given = config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
+  recipe, given = config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
   workdir = pathlib.Path(WORKDIR.value)
-  trials = make_trials(load_hyper(config_file), flags.FLAGS.config, workdir)
+  trials = make_trials(load_hyper(recipe), flags.FLAGS.config, workdir)
   chosen = [trial for trial in trials if _ONLY.value in (None, trial.name)]
   if not chosen:
     raise InputError(f'--only={_ONLY.value}: no such trial; one of: {", ".join(trial.name for trial in trials)}')
 
   def jobs_left() -> dict[str, list[list[str]]]:
-    return {trial.name: argvs for trial in chosen if (argvs := commands(trial, config_file, given, judge))}
+    return {trial.name: argvs for trial in chosen if (argvs := commands(trial, recipe, given, judge))}
 
   if _DRY_RUN.value:
     print('\n'.join(map(shell, jobs_left().values())))
@@ -81,7 +81,7 @@ def main() -> None:
   with lock(workdir, 'sweep'):
     left = jobs_left()  # another sweep may have gone on since
     for trial in trials:
-      checkpoint.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
+      config_file.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
     if _LAUNCHER.value == 'slurm':
       failed = _on_slurm(trials, left, workdir)

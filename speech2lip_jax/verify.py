@@ -51,7 +51,7 @@ def _all_parts(paths: Sequence[str]) -> list[tuple[str, pathlib.Path]]:
     for kind, folder in parts:
       found.setdefault(folder.resolve(), (kind, folder))
       if kind == 'workdir':
-        from speech2lip_jax.workdir.checkpoint import read_config
+        from speech2lip_jax.workdir.config_file import read_config
         try:
           subject = pathlib.Path(read_config(folder).data.path)
         except InputError:

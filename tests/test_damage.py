@@ -20,7 +20,7 @@ from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset, schema
 from speech2lip_jax.sync import expert as sync_expert
 from speech2lip_jax.sync import lattice
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir.state import TrainState
 from tests import damaged
 from tests.toy_subject import write_toy_subject
@@ -76,7 +76,7 @@ def workdir(subject, tmp_path_factory):
   folder = tmp_path_factory.mktemp('damage') / 'run'
   config = smoke.get_config().unlock()
   config.data.path = str(subject)
-  checkpoint.claim_workdir(folder, config)
+  config_file.claim_workdir(folder, config)
   with checkpoint.Checkpoints(folder, keep=2) as checkpoints:
     for seed in range(2):
       checkpoints.save(state_of(seed), 30.0 + seed, 0)
@@ -98,7 +98,7 @@ def values_of_subject(folder):
 
 
 def values_of_workdir(folder):
-  config = checkpoint.read_config(folder)
+  config = config_file.read_config(folder)
   with checkpoint.Checkpoints(folder) as checkpoints:
     state = checkpoints.restore(checkpoints.best_step(), jax.tree.map(np.zeros_like, state_of(0)))
   return dict(enumerate(map(np.asarray, jax.tree.leaves(state)))) | {'config': np.array(repr(config))}

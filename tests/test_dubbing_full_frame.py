@@ -24,7 +24,7 @@ from speech2lip_jax.rendering import export, predictor
 from speech2lip_jax.rendering import trained as trained_run
 from speech2lip_jax.rendering.person import Person
 from speech2lip_jax.synthetic.subject import SyntheticSubject
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import config_file
 from speech2lip_jax.workdir import state as workdir_state
 
 HEAD, HEIGHT, WIDTH, TOP, LEFT, RATE = 192, 240, 320, 30, 80, 30
@@ -172,7 +172,7 @@ def test_a_share_between_mixes_the_mouths(scene):
 
 def test_a_program_dubs_with_the_person_that_it_opened(scene, folder, tmp_path):
   config = scene.trained.config
-  checkpoint.claim_workdir(tmp_path, config)
+  config_file.claim_workdir(tmp_path, config)
   (tmp_path / 'checkpoints' / str(config.train.num_steps)).mkdir(parents=True)
   person = Person(scene.trained, tmp_path)
   line, = person.dub(folder / 'take.mp4', (np.zeros(8000), 16_000), tmp_path / 'out.mp4', crf=30)

@@ -24,6 +24,7 @@ from speech2lip_jax.rendering.person import open_person
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.workdir import checkpoint as checkpoint_module
+from speech2lip_jax.workdir import config_file
 from tests import goldens
 from tests.toy_subject import write_toy_subject
 
@@ -183,7 +184,7 @@ def test_an_imported_workdir_renders_a_new_sound_with_its_features(dataset, work
 
 
 def test_training_can_go_on_from_an_imported_checkpoint(workdir):
-  config = checkpoint_module.read_config(workdir)
+  config = config_file.read_config(workdir)
   subject = load_subject(config.data.path)
   constants = subject_constants(subject, np.arange(NUM_FRAMES))
   optimizer, _ = train_state.make_optimizer(config.train)

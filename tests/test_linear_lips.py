@@ -13,7 +13,7 @@ from speech2lip_jax.metrics.opening import lip_opening
 from speech2lip_jax.rendering import articulation
 from speech2lip_jax.rendering.predictor import Predictor
 from speech2lip_jax.training import linear
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import config_file
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import open_run
 from tests.toy_subject import write_toy_subject
@@ -108,6 +108,6 @@ def test_workdirs_of_before_open_as_they_were(tmp_path):
   config = json.loads(smoke.get_config().to_json_best_effort())
   del config['linear'], config['data']['val_blocks'], config['field']['detail_gain'], config['loss']['lip_perceptual_weight']
   (tmp_path / 'config.json').write_text(json.dumps(config))
-  opened = checkpoint.read_config(tmp_path)
+  opened = config_file.read_config(tmp_path)
   assert (opened.linear.share, opened.linear.amplitude, opened.data.val_blocks) == (0.0, 0.0, 1)
   assert (opened.field.detail_gain, opened.loss.lip_perceptual_weight) == (1.0, 0.0)

@@ -21,7 +21,7 @@ from speech2lip_jax.sweeps import results as sweep_results
 from speech2lip_jax.sweeps import run as sweep_run
 from speech2lip_jax.sweeps import trials as trials_module
 from speech2lip_jax.sweeps.launcher import DONE, FAILED, RUNNING, Job, LocalLauncher
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import config_file
 from tests.toy_subject import write_toy_subject
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -283,17 +283,17 @@ def test_the_best_config_is_chosen_on_validation_frames_and_can_be_trained(trial
   exec((tmp_path / 'best.py').read_text(), scope)
   best = scope['get_config']()
   assert best.is_locked and (best.train.learning_rate, best.seed) == (1e-4, 1)
-  checkpoint.claim_workdir(trials[1].workdir, trials[1].config)
-  checkpoint.claim_workdir(trials[1].workdir, best)  # the same config, field by field
+  config_file.claim_workdir(trials[1].workdir, trials[1].config)
+  config_file.claim_workdir(trials[1].workdir, best)  # the same config, field by field
 
 
 def test_a_folder_of_another_sweep_is_told_by_the_field(trials, tmp_path):
-  checkpoint.claim_workdir(trials[0].workdir, trials[0].config)
+  config_file.claim_workdir(trials[0].workdir, trials[0].config)
   (trials[0].workdir / 'checkpoints' / '4').mkdir(parents=True)
   other = trials_module.make_trials(hyper.product(hyper.named('slow', {'train.learning_rate': 2e-4}), hyper.sweep('seed', [0])),
                             smoke.get_config(), tmp_path)
   with pytest.raises(InputError, match='train.learning_rate=0.0001, now 0.0002'):
-    checkpoint.claim_workdir(other[0].workdir, other[0].config, may_change=())
+    config_file.claim_workdir(other[0].workdir, other[0].config, may_change=())
 
 
 def test_progress_is_read_from_a_log_that_is_being_written(trials):

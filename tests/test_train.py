@@ -30,7 +30,7 @@ from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.training import loop as training_loop
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir import state as workdir_state
 from tests.toy_subject import write_toy_subject
 
@@ -254,11 +254,11 @@ def test_a_trained_workdir_goes_on_with_what_our_remedies_change(folder, workdir
   copy = shutil.copytree(workdir, tmp_path / 'run')
   config = smoke_config(folder, num_steps=24, learning_rate=1e-4)
   config.train.batch_size = 32
-  lines = checkpoint.claim_workdir(copy, config)
+  lines = config_file.claim_workdir(copy, config)
   assert [line.split('config.')[1].split('=')[0] for line in lines] == [
       'perceptual.start_step', 'sync.start_step', 'train.batch_size', 'train.blend_start_step', 'train.learning_rate',
       'train.num_steps']
-  assert checkpoint.read_config(copy).train.num_steps == 24 and checkpoint.claim_workdir(copy, config) == []
+  assert config_file.read_config(copy).train.num_steps == 24 and config_file.claim_workdir(copy, config) == []
 
 
 def test_a_config_that_is_refused_leaves_nothing_that_refuses_the_next_one(folder, tmp_path):
@@ -268,9 +268,9 @@ def test_a_config_that_is_refused_leaves_nothing_that_refuses_the_next_one(folde
     training_loop.train_and_evaluate(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
   config.audio.network = 'strided'
-  checkpoint.claim_workdir(tmp_path / 'run', config)
-  assert checkpoint.claim_workdir(tmp_path / 'run', smoke_config(folder)) == [], 'there is no checkpoint to protect yet'
-  assert checkpoint.read_config(tmp_path / 'run').audio.network == 'residual'
+  config_file.claim_workdir(tmp_path / 'run', config)
+  assert config_file.claim_workdir(tmp_path / 'run', smoke_config(folder)) == [], 'there is no checkpoint to protect yet'
+  assert config_file.read_config(tmp_path / 'run').audio.network == 'residual'
 
 
 def test_the_learning_rate_falls_to_0_or_stays():
@@ -287,15 +287,15 @@ def test_a_workdir_from_before_a_field_was_there_opens_with_its_default(tmp_path
   values = json.loads(default.get_config().to_json_best_effort())
   del values['train']['schedule'], values['train']['initial_weights']
   (tmp_path / 'config.json').write_text(json.dumps(values))
-  train = checkpoint.read_config(tmp_path).train
+  train = config_file.read_config(tmp_path).train
   assert (train.schedule, train.initial_weights) == ('cosine', 'own')
 
 
 def test_a_workdir_finds_its_subject_from_any_folder(folder, tmp_path, monkeypatch):
   monkeypatch.chdir(folder.parent)
   config = smoke_config(folder.name)
-  checkpoint.claim_workdir(tmp_path, config)
-  assert checkpoint.read_config(tmp_path).data.path == str(folder)
+  config_file.claim_workdir(tmp_path, config)
+  assert config_file.read_config(tmp_path).data.path == str(folder)
 
 
 def test_the_best_checkpoint_is_of_the_latest_phase(tmp_path):

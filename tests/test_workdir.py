@@ -11,7 +11,7 @@ from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import dataset
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir.state import TrainState
 from tests.toy_subject import write_toy_subject
 
@@ -42,14 +42,14 @@ def state_of(step):
 @pytest.fixture
 def workdir(subject, tmp_path):
   """A workdir with checkpoints of steps 4 and 8, the later better."""
-  checkpoint.claim_workdir(tmp_path / 'run', config_of(subject))
+  config_file.claim_workdir(tmp_path / 'run', config_of(subject))
   with checkpoint.Checkpoints(tmp_path / 'run', keep=2) as checkpoints:
     for step in (4, 8):
       checkpoints.save(state_of(step), 20.0 + step, 0)
   return tmp_path / 'run'
 
 
-@pytest.mark.parametrize('name', checkpoint.MAY_CHANGE)
+@pytest.mark.parametrize('name', config_file.MAY_CHANGE)
 def test_what_may_change_is_taken_with_a_line_and_kept(subject, workdir, name):
   if name == 'data.path':
     return  # `test_the_same_subject_is_known_by_any_path`
@@ -57,65 +57,65 @@ def test_what_may_change_is_taken_with_a_line_and_kept(subject, workdir, name):
   value = {'train.schedule': 'constant', 'compose.jaw': False, 'train.batch_size': 16}.get(name)
   value = value if value is not None else (before + 1 if rule.kind == 'int' else before / 2 + 0.1)
   config = config_of(subject, **{name: value})
-  line, = [line for line in checkpoint.claim_workdir(workdir, config) if f'config.{name}=' in line]
+  line, = [line for line in config_file.claim_workdir(workdir, config) if f'config.{name}=' in line]
   assert line == f'{workdir}: goes on with config.{name}={value!r}, before {before!r}'
-  assert dict(config_schema.fields(checkpoint.read_config(workdir)))[name] == value
-  assert not [line for line in checkpoint.claim_workdir(workdir, config) if f'config.{name}=' in line]
+  assert dict(config_schema.fields(config_file.read_config(workdir)))[name] == value
+  assert not [line for line in config_file.claim_workdir(workdir, config) if f'config.{name}=' in line]
 
 
 def test_every_other_field_is_refused_all_at_once_and_nothing_is_written(subject, workdir):
   before = (workdir / 'config.json').read_text()
   with pytest.raises(InputError) as caught:
-    checkpoint.claim_workdir(workdir, config_of(subject, field__width=64, audio__noise_std=0.1, train__num_steps=24))
+    config_file.claim_workdir(workdir, config_of(subject, field__width=64, audio__noise_std=0.1, train__num_steps=24))
   lines = str(caught.value).splitlines()
   assert [re.search(r'config\.([\w.]+)=', line)[1] for line in lines] == ['audio.noise_std', 'field.width']
   assert (workdir / 'config.json').read_text() == before
-  assert checkpoint.claim_workdir(workdir, config_of(subject)) == [], 'the same config resumes, as the message says'
-  assert checkpoint.claim_workdir(workdir.parent / 'another', config_of(subject, field__width=64)) == []
+  assert config_file.claim_workdir(workdir, config_of(subject)) == [], 'the same config resumes, as the message says'
+  assert config_file.claim_workdir(workdir.parent / 'another', config_of(subject, field__width=64)) == []
 
 
 def test_the_same_subject_is_known_by_any_path(subject, workdir, tmp_path, monkeypatch):
   (tmp_path / 'link').symlink_to(subject)
   monkeypatch.chdir(subject.parent)
   for path in (subject.name, f'./{subject.name}/', f'{subject}/../{subject.name}', tmp_path / 'link', subject):
-    assert checkpoint.claim_workdir(workdir, config_of(path)) == []
+    assert config_file.claim_workdir(workdir, config_of(path)) == []
   monkeypatch.chdir(tmp_path)
-  found = checkpoint.read_config(workdir).data.path
+  found = config_file.read_config(workdir).data.path
   assert os.path.isabs(found) and dataset.load_subject(found).meta.num_frames == 30
 
 
 def test_another_subject_of_the_same_sizes_is_refused(workdir, subject, other):
   with pytest.raises(InputError, match=f'{other}: is not the subject that {workdir} was trained on'):
-    checkpoint.claim_workdir(workdir, config_of(other))
+    config_file.claim_workdir(workdir, config_of(other))
   with pytest.raises(InputError, match='is not the subject'):
-    checkpoint.check_subject(workdir, str(other))
-  checkpoint.check_subject(workdir, str(subject))
+    config_file.check_subject(workdir, str(other))
+  config_file.check_subject(workdir, str(subject))
 
 
 def test_a_subject_that_was_moved_is_told_and_both_remedies_work(subject, tmp_path):
   here = shutil.copytree(subject, tmp_path / 'here')
   run = tmp_path / 'run'
-  checkpoint.claim_workdir(run, config_of(here))
+  config_file.claim_workdir(run, config_of(here))
   with checkpoint.Checkpoints(run) as checkpoints:
     checkpoints.save(state_of(4), 20.0, 0)
   there = here.rename(tmp_path / 'there')
   with pytest.raises(InputError, match=f'{here}: the subject of {run} is not there; .* make a link'):
-    checkpoint.check_subject(run, checkpoint.read_config(run).data.path)
+    config_file.check_subject(run, config_file.read_config(run).data.path)
   here.symlink_to(there)
-  checkpoint.check_subject(run, checkpoint.read_config(run).data.path)
+  config_file.check_subject(run, config_file.read_config(run).data.path)
   here.unlink()
-  line, = checkpoint.claim_workdir(run, config_of(there))  # or the same train command with the new place
+  line, = config_file.claim_workdir(run, config_of(there))  # or the same train command with the new place
   assert f'config.data.path={str(there)!r}' in line
-  checkpoint.check_subject(run, checkpoint.read_config(run).data.path)
+  config_file.check_subject(run, config_file.read_config(run).data.path)
 
 
 def test_a_workdir_moves_with_the_subject_that_lies_in_it(subject, tmp_path):
   run = tmp_path / 'talk.speech2lip'
   inside = shutil.copytree(subject, run / 'subject')
-  checkpoint.claim_workdir(run, config_of(inside))
+  config_file.claim_workdir(run, config_of(inside))
   moved = run.rename(tmp_path / 'elsewhere')
-  assert checkpoint.read_config(moved).data.path == str(moved / 'subject')
-  checkpoint.check_subject(moved, checkpoint.read_config(moved).data.path)
+  assert config_file.read_config(moved).data.path == str(moved / 'subject')
+  config_file.check_subject(moved, config_file.read_config(moved).data.path)
 
 
 def test_a_damaged_checkpoint_is_told_and_without_it_the_one_before_is_taken(workdir):

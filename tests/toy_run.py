@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.training import state as train_state
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir.run import open_run
 from tests.toy_subject import write_toy_subject
 
@@ -23,7 +23,7 @@ def write_toy_run(folder: pathlib.Path) -> pathlib.Path:
   config = toy_config(write_toy_subject(folder / 'toy', clip_frames=(40, 24)))
   run, workdir = open_run(config), folder / 'run'
   workdir.mkdir()
-  checkpoint.claim_workdir(workdir, config)
+  config_file.claim_workdir(workdir, config)
   optimizer, _ = train_state.make_optimizer(config.train)
   state = train_state.create_state(run.model, optimizer, run.constants, config, run.features.num_channels)
   with checkpoint.Checkpoints(workdir, writes=True) as checkpoints:

@@ -195,8 +195,8 @@ class _Person:
     self._other = folder / 'videos' / f'{pathlib.Path(video).stem}-{place}'
 
   def _config(self) -> ConfigDict:
-    from speech2lip_jax.workdir import checkpoint
-    return checkpoint.read_config(self.folder)
+    from speech2lip_jax.workdir import config_file
+    return config_file.read_config(self.folder)
 
   def _trained_on(self) -> pathlib.Path:
     return pathlib.Path(self._config().data.path) if self.is_begun else self._own

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.ndimage
 from ml_collections import ConfigDict
 
+from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import Subject
 from speech2lip_jax.gamem.depth import cell_pixels, node_weights
 from speech2lip_jax.gamem.module import Gamem
@@ -96,7 +97,7 @@ def _shared(gamem: Gamem) -> tuple[Gamem, Place]:
 
 def _own(constants: SubjectConstants) -> SubjectConstants:
   """What is read of the constants: nothing of the lips, whose shapes differ between people."""
-  return constants._replace(rgb_lip_mean=np.zeros(0), lip_coords=np.zeros(0), place=None)
+  return constants._replace(rgb_lip_mean=jnp.zeros(0), lip_coords=jnp.zeros(0), place=None)
 
 
 def _normal_terms(gamem, constants, rgb_canonical, depth, frame, pose):
@@ -121,8 +122,8 @@ def _softened(image, rows, columns):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _learned(shapes: Gamem, place: Place, constants, frames, poses, prior, softenings: _Softening) -> jax.Array:
-  """The nodes [nodes · nodes] after all steps; softenings: coarse to fine, stacked."""
+def _learned(shapes: Gamem, place: Place, constants, frames, poses, prior, nodes, soft: _Softening) -> jax.Array:
+  """The nodes [nodes · nodes] after the steps at one blur."""
   gamem = shapes.clone(geometry=shapes.geometry.at(place))
   rows, columns = (jnp.asarray(node_weights(size, cell_pixels(shapes.canonical_depth.cell, constants.depth_tracked.shape[1])),
                                jnp.float32) for size in constants.depth_tracked.shape)
@@ -143,12 +144,10 @@ def _learned(shapes: Gamem, place: Place, constants, frames, poses, prior, softe
     factor = jax.scipy.linalg.cho_factor(prior + scale * of_nodes)
     return nodes - jax.scipy.linalg.cho_solve(factor, prior @ nodes + scale * slope)
 
-  def stage(nodes, soft: _Softening):
-    soft_frames = jax.lax.map(lambda frame: _softened(frame / 255.0, soft.frame_rows, soft.frame_columns), frames)
-    rgb_canonical = _softened(constants.rgb_face_canonical, soft.rows, soft.columns)
-    steps = lambda nodes, _: (step(nodes, rgb_canonical, soft_frames, soft.scale), None)
-    return jax.lax.scan(steps, nodes, None, STEPS_PER_BLUR)[0], None
-  return jax.lax.scan(stage, jnp.zeros(shape[0] * shape[1]), softenings)[0]
+  soft_frames = jax.lax.map(lambda frame: _softened(frame / 255.0, soft.frame_rows, soft.frame_columns), frames)
+  rgb_canonical = _softened(constants.rgb_face_canonical, soft.rows, soft.columns)
+  steps = lambda nodes, _: (step(nodes, rgb_canonical, soft_frames, soft.scale), None)
+  return jax.lax.scan(steps, nodes, None, STEPS_PER_BLUR)[0]
 
 
 def _prior(shape: tuple[int, int]) -> np.ndarray:
@@ -162,7 +161,7 @@ def _prior(shape: tuple[int, int]) -> np.ndarray:
 
 def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: SubjectConstants,
           depth_config: ConfigDict) -> np.ndarray:
-  """The learned nodes of `gamem.depth.CanonicalDepth`, by one call of the device. Every process finds the same.
+  """The learned nodes of `gamem.depth.CanonicalDepth`, by a call of the device for each blur. Every process finds the same.
 
   Args:
     gamem: the subject's mapping.
@@ -183,12 +182,13 @@ def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: Subj
   def softening(blur: float) -> _Softening:
     def matrix(length, sigma):
       return scipy.ndimage.gaussian_filter1d(np.eye(length), sigma, axis=0, mode='nearest').astype(np.float32)
-    of_frame = [matrix(length, blur * frame_size[1]) for length in frame_size]
-    of_canonical = [matrix(length, blur * size[1]) for length in size]
+    (frame_rows, frame_columns), (rows, columns) = (
+        [matrix(length, blur * lengths[1]) for length in lengths] for lengths in (frame_size, size))
     independent = 1 + 4 * np.pi * (blur * size[1])**2  # pixels of one blur say the same thing
-    return _Softening(*of_frame, *of_canonical,
+    return _Softening(frame_rows, frame_columns, rows, columns,
                       np.float32(depth_config.data_weight / (ROBUST_SCALE**2 * len(chosen) * independent)))
-  softenings = jax.tree.map(lambda *each: np.stack(each), *map(softening, BLURS))
-  nodes = _learned(*_shared(gamem), _own(constants), subject.frames[frame_ids[chosen]], poses[chosen],
-                   _prior(shape).astype(np.float32), softenings)
+  given = (*_shared(gamem), _own(constants), subject.frames[frame_ids[chosen]], poses[chosen], _prior(shape).astype(np.float32))
+  nodes = jnp.zeros(shape[0] * shape[1])
+  for blur in Bar(BLURS, title='head depth', unit='blur', compiles=True, show=jax.process_index() == 0):
+    nodes = jax.block_until_ready(_learned(*given, nodes, softening(blur)))
   return np.asarray(nodes).reshape(shape)

@@ -20,7 +20,7 @@ from speech2lip_jax.models.blend_net import BlendNet
 from speech2lip_jax.models.lip_field import LipField
 from speech2lip_jax.released import import_dataset, torch_file, torch_weights
 from speech2lip_jax.training import state as train_state
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import open_run
 
@@ -139,7 +139,7 @@ def convert_speech2lip(src: str, dataset: str | None, out: str) -> None:
   workdir.mkdir(parents=True, exist_ok=True)
   with lock(workdir, 'convert'):
     write_text(mark, 'An import that is not finished; the same command finishes it.\n')
-    if not checkpoint.has_checkpoints(workdir):  # written last
+    if not config_file.has_checkpoints(workdir):  # written last
       _write_workdir(networks, source, workdir)
     mark.unlink()
 
@@ -153,6 +153,6 @@ def _write_workdir(networks: Networks, source: import_dataset.Source, workdir: p
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes['params'])
   params = zeros | networks.params  # D_c's correction stays 0
   state = workdir_state.TrainState(jax.numpy.int32(networks.step), params, networks.batch_stats, optimizer.init(params), params)
-  checkpoint.claim_workdir(workdir, config)
+  config_file.claim_workdir(workdir, config)
   with checkpoint.Checkpoints(workdir, writes=True) as checkpoints:
     checkpoints.save(state, score=0.0, phase=0)  # not measured: the first validation of a continued training ranks above it

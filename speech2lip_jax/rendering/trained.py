@@ -21,7 +21,7 @@ from speech2lip_jax.rendering.articulation import Articulation
 from speech2lip_jax.rendering.jaw import open_jaw
 from speech2lip_jax.rendering.predictor import Predictor
 from speech2lip_jax.rendering.real_detail import open_detail
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import open_run
 
@@ -160,8 +160,8 @@ def load_trained(workdir: str, batch_size: int = 8) -> Trained:
   Raises:
     InputError: no workdir, no checkpoint in it yet, or its subject folder is gone or changed.
   """
-  config = checkpoint.read_config(workdir)
-  checkpoint.check_subject(workdir, config.data.path)
+  config = config_file.read_config(workdir)
+  config_file.check_subject(workdir, config.data.path)
   run = open_run(config)
   with checkpoint.Checkpoints(workdir) as checkpoints:
     step = checkpoints.best_step()

@@ -12,7 +12,7 @@ from speech2lip_jax.data.tracks import Speech
 from speech2lip_jax.gamem import learn_depth
 from speech2lip_jax.gamem.module import gamem_of
 from speech2lip_jax.training import linear
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import Run
 
@@ -24,12 +24,12 @@ def check_init(config: ConfigDict) -> None:
   workdir = config.audio.init
   if not workdir:
     return
-  theirs = checkpoint.read_config(workdir).audio
+  theirs = config_file.read_config(workdir).audio
   for name in OF_NETWORK:
     if theirs[name] != config.audio[name]:
       raise InputError(f'config.audio.init={workdir}: was trained with config.audio.{name}={theirs[name]!r}, here it is '
                        f'{config.audio[name]!r}; give the same, or another workdir')
-  if not checkpoint.has_checkpoints(workdir):
+  if not config_file.has_checkpoints(workdir):
     raise InputError(f'config.audio.init={workdir}: has no checkpoint yet; train it first')
 
 
@@ -49,8 +49,7 @@ def with_learned_depth(run: Run, state: workdir_state.TrainState) -> tuple[workd
   """
   model, constants, subject, count = run.model, run.constants, run.subject, run.config.depth.num_frames
   gamem = gamem_of(model.geometry, run.config)
-  with stage('head depth', show=jax.process_index() == 0):
-    nodes = learn_depth.learn(gamem, subject, run.split.train, constants, run.config.depth)
+  nodes = learn_depth.learn(gamem, subject, run.split.train, constants, run.config.depth)
   learned_state = with_replaced(state, 'canonical_depth', {'log_correction': nodes})
   val_ids = evenly_spaced(run.split.val, count)
   frames, poses = subject.frames[val_ids], subject.observed_from_canonical[val_ids]

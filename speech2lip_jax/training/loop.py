@@ -24,7 +24,7 @@ from speech2lip_jax.training.beginning import begin, check_init
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
 from speech2lip_jax.training.preemption import Notice
 from speech2lip_jax.training.validation import Validation
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import checkpoint, config_file
 from speech2lip_jax.workdir import state as workdir_state
 from speech2lip_jax.workdir.run import Run, open_run
 from speech2lip_jax.workdir.summary import Summary
@@ -156,7 +156,7 @@ def training(config: ConfigDict, workdir: str, is_to_stop: Callable[[int], bool]
   announce()
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   with lock(pathlib.Path(workdir), 'training') if is_main else contextlib.nullcontext():
-    notes = (checkpoint.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
+    notes = (config_file.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
              + idle_devices(config, jax.device_count(), num_used))
     for line in notes if is_main else []:
       print(line, file=sys.stderr)

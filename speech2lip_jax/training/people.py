@@ -25,7 +25,7 @@ from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data.dataset import load_subject, split_frames
 from speech2lip_jax.training.loop import train_and_evaluate, training
 from speech2lip_jax.training.preemption import Notice
-from speech2lip_jax.workdir import checkpoint
+from speech2lip_jax.workdir import config_file
 from speech2lip_jax.workdir.state import TrainState
 from speech2lip_jax.workdir.summary import read_log
 
@@ -95,7 +95,7 @@ def people_of(subjects: Sequence[str], config: ConfigDict, runs: str) -> list[Pe
     person = Person(pathlib.Path(subject).resolve().name, own.lock(), pathlib.Path(runs, pathlib.Path(subject).resolve().name))
     try:
       split_frames(load_subject(subject), own.data)
-      checkpoint.claim_workdir(person.workdir, own, write=False)
+      config_file.claim_workdir(person.workdir, own, write=False)
     except InputError as error:
       lines += str(error).splitlines()
     people.append(person)
@@ -166,9 +166,10 @@ def train_shared(people: Sequence[Person], runs: str, network: str) -> None:
     for i, steps in enumerate(trainings):
       with contextlib.suppress(StopIteration):
         states[i] = next(steps)
-    newest, rounds = (states[max(states)] if states else None), 0  # before the first step all are alike
+    rounds = 0
     bar = Bar(total=people[0].config.train.num_steps, initial=_steps_taken(states), unit='round', show=True)
-    while states and not stopped:
+    newest = states[max(states)] if states else None  # before the first step all are alike
+    while newest is not None and states and not stopped:
       rounds += 1
       is_last_round = notice.is_for_step(rounds)
       for i in list(states):
