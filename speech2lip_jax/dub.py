@@ -18,6 +18,7 @@ from speech2lip_jax.common.flags import (
   AUDIO,
   BATCH_SIZE,
   CERTIFICATE,
+  CONSENT,
   FEATURES,
   KEY,
   LABEL,
@@ -51,6 +52,7 @@ flags.declare_key_flag('out')
 flags.declare_key_flag('workdir')
 flags.declare_key_flag('size')
 flags.declare_key_flag('landmarker')
+flags.declare_key_flag('consent')
 flags.declare_key_flag('batch_size')
 flags.declare_key_flag('features')
 flags.declare_key_flag('provenance')
@@ -84,7 +86,7 @@ def main() -> None:
       fit='video' if _SEGMENTS.value else _FIT.value, start_s=_START.value, segments=_SEGMENTS.value,
       keep_original=_KEEP_ORIGINAL.value, crf=_CRF.value, codec=_CODEC.value, alpha=_ALPHA.value, size=SIZE.value,
       landmarker=LANDMARKER.value,
-      batch_size=BATCH_SIZE.value, features=FEATURES.value, disclosure=disclosure)
+      batch_size=BATCH_SIZE.value, features=FEATURES.value, disclosure=disclosure, consent=CONSENT.value)
   for line in job.dub(VIDEO.value[0], said, WORKDIR.value, options):
     print(line)
 

@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.dubbing import film, job
 from speech2lip_jax.dubbing.source import open_source
-from speech2lip_jax.preprocess import pipeline
+from speech2lip_jax.preprocess import consent, pipeline
 from speech2lip_jax.training import loop
 from tests.test_dubbing_film import write_video
 
@@ -122,6 +122,19 @@ def test_the_video_itself_is_never_written_over(tmp_path, stages):
   with pytest.raises(InputError, match='is the video itself'):
     list(job.dub(own, said, None, job.Options()))
   assert stages == [] and pathlib.Path(own).read_bytes() == before
+
+
+def test_who_agreed_is_kept_with_the_person(tmp_path, stages):
+  own, said = write_video(tmp_path / 'own.mp4'), job.listen([write_sound(tmp_path / 'a.wav')], str(tmp_path / 'out.mp4'), 'h264')
+  subject = tmp_path / 'anna' / 'subject'
+  with pytest.raises(InputError, match='--consent: has 0 characters'):
+    list(job.dub(own, said, str(tmp_path / 'anna'), job.Options(consent=' ')))
+  assert stages == [] and not subject.exists()
+  subject.mkdir(parents=True)
+  list(job.dub(own, said, str(tmp_path / 'anna'), job.Options(consent='Anna, today')))
+  list(job.dub(own, said, str(tmp_path / 'anna'), job.Options()))
+  list(job.dub(own, said, str(tmp_path / 'anna'), job.Options(consent='Anna, once more')))
+  assert [one['text'] for one in consent.statements(subject)] == ['Anna, today', 'Anna, once more']
 
 
 def test_a_video_that_cannot_be_used_leaves_no_folder(tmp_path, monkeypatch):

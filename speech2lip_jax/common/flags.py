@@ -15,6 +15,9 @@ VIDEO = flags.DEFINE_multi_string(
 LANDMARKER = flags.DEFINE_string(
     'landmarker', None, 'face_landmarker.task of MediaPipe; by default $SPEECH2LIP_LANDMARKER, else a copy in the cache folder, '
     'which preprocess downloads once.')
+CONSENT = flags.DEFINE_string(
+    'consent', None, 'Who agreed to be made to speak, when and to what, in your words: kept in consent.json of the subject folder. '
+    'Asked for once where a terminal is there.')
 SIZE = flags.DEFINE_integer(
     'size', None, 'Side of the square face frames, pixels: at least 64, a multiple of 4; by default as large as the face square of '
     'the video, 96 ... 500, in the demo 256.')

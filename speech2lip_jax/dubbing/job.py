@@ -24,6 +24,7 @@ from speech2lip_jax.dubbing import layer, timeline
 from speech2lip_jax.dubbing.close_up import find_source
 from speech2lip_jax.dubbing.source import Source, open_source
 from speech2lip_jax.dubbing.target import CODECS, PICTURES, WITH_ALPHA, open_writer
+from speech2lip_jax.preprocess import consent
 from speech2lip_jax.preprocess import video as video_module
 from speech2lip_jax.provenance.origin import DISCLOSED, Disclosure
 
@@ -36,7 +37,8 @@ S_A_FRAME, S_TRAINING, S_A_PICTURE = 0.03, 120.0, 0.08
 
 
 class Options(NamedTuple):
-  """The verb's flags of these names. segments: as on the command line, or None. disclosure: what the dubs say of themselves."""
+  """The verb's flags of these names. segments: as on the command line, or None. disclosure: what the dubs say of themselves.
+  consent: of the person that is trained; None asks for it, once, where a terminal is there."""
   fit: str = 'loop'
   start_s: float = 0.0
   segments: str | None = None
@@ -49,6 +51,7 @@ class Options(NamedTuple):
   batch_size: int = 8
   features: str | None = None
   disclosure: Disclosure = DISCLOSED
+  consent: str | None = None
 
 
 class Said(NamedTuple):
@@ -88,6 +91,7 @@ def dub(video: str, said: Sequence[Said], workdir: str | None, options: Options,
   plans = [timeline.plan(facts.times_s, facts.duration_s, seconds, options.fit, options.start_s, segments) for seconds in sound_s]
   folder = pathlib.Path(workdir or said[0].out.parent / f'{pathlib.Path(video).stem}.speech2lip')
   person = _Person(folder, video, source, options, trained)
+  person.hear_consent()
   stages = _Stages(person.stages() | {f'dub {one.out}': S_A_PICTURE * len(plan.picture) for one, plan in zip(said, plans)})
   for name, work in person.work():
     stages.run(name, work)
@@ -191,6 +195,7 @@ class _Person:
     self.folder, self._video, self._source, self._options, self._trained = folder, video, source, options, trained
     self._own = folder / 'subject'
     self.is_begun = (folder / 'config.json').is_file()
+    self._statement: str | None = None
     place = hashlib.sha256(os.path.abspath(video).encode()).hexdigest()[:8]
     self._other = folder / 'videos' / f'{pathlib.Path(video).stem}-{place}'
 
@@ -225,6 +230,18 @@ class _Person:
       return False
     return (self.folder / 'checkpoints' / str(self._config().train.num_steps)).is_dir()
 
+  def hear_consent(self) -> None:
+    """Asks who agreed, where nobody has been trained yet; see `consent.told`."""
+    if self._options.consent is not None or not self.is_begun:
+      self._statement = consent.told(self._trained_on(), self._options.consent)
+    if self.is_begun:
+      self._record_consent()
+
+  def _record_consent(self) -> None:
+    if self._statement is not None:
+      consent.record(self._trained_on(), self._statement)
+      self._statement = None
+
   def _prepare(self, subject: pathlib.Path) -> None:
     from speech2lip_jax.preprocess import pipeline
     try:
@@ -233,6 +250,8 @@ class _Person:
       if subject.parent.is_dir() and not any(subject.parent.iterdir()):
         subject.parent.rmdir()
       raise
+    if subject == self._own:
+      self._record_consent()
 
   def _train(self) -> None:
     from speech2lip_jax.training.loop import train_and_evaluate

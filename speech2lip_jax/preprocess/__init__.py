@@ -12,7 +12,7 @@ from absl import flags
 
 from speech2lip_jax.common import usage
 from speech2lip_jax.common.errors import InputError
-from speech2lip_jax.common.flags import DISTRIBUTED_FLAGS, LANDMARKER, OUT, SIZE, VIDEO, split
+from speech2lip_jax.common.flags import CONSENT, DISTRIBUTED_FLAGS, LANDMARKER, OUT, SIZE, VIDEO, split
 
 _CANONICAL_SCALE = flags.DEFINE_float(
     'canonical_scale', 1.0,
@@ -22,13 +22,11 @@ _TRACKS = flags.DEFINE_multi_string(
     'tracks', None,
     'Landmarks to use instead of detecting them, one .npz a video in the same order: comma-separated, patterns allowed. '
     'Each holds landmarks [pictures, 478, 3]: x, y, z pixels of every picture of the upright video; NaN: no face.')
-_CONSENT = flags.DEFINE_string(
-    'consent', None, 'Who agreed to be made to speak, when and to what, in your words: kept in OUT/consent.json. Asked for once '
-    'where a terminal is there.')
 flags.declare_key_flag('video')
 flags.declare_key_flag('out')
 flags.declare_key_flag('size')
 flags.declare_key_flag('landmarker')
+flags.declare_key_flag('consent')
 for _name in DISTRIBUTED_FLAGS:
   flags.declare_key_flag(_name)
 
@@ -43,7 +41,7 @@ def main() -> None:
   from speech2lip_jax.preprocess import consent
   with processes.joined():
     is_main = not processes.index()
-    statement = consent.told(pathlib.Path(OUT.value), _CONSENT.value) if is_main else None
+    statement = consent.told(pathlib.Path(OUT.value), CONSENT.value) if is_main else None
     from speech2lip_jax.preprocess.pipeline import preprocess
     preprocess(split(VIDEO.value), OUT.value, SIZE.value, LANDMARKER.value,
                split(_TRACKS.value) if _TRACKS.value else None, _CANONICAL_SCALE.value)
