@@ -96,7 +96,7 @@ def _shared(gamem: Gamem) -> tuple[Gamem, Place]:
 
 def _own(constants: SubjectConstants) -> SubjectConstants:
   """What is read of the constants: nothing of the lips, whose shapes differ between people."""
-  return constants._replace(rgb_lip_mean=np.zeros(0), lip_coords=np.zeros(0), place=None)
+  return constants._replace(rgb_lip_mean=jnp.zeros(0), lip_coords=jnp.zeros(0), place=None)
 
 
 def _normal_terms(gamem, constants, rgb_canonical, depth, frame, pose):
@@ -183,10 +183,10 @@ def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: Subj
   def softening(blur: float) -> _Softening:
     def matrix(length, sigma):
       return scipy.ndimage.gaussian_filter1d(np.eye(length), sigma, axis=0, mode='nearest').astype(np.float32)
-    of_frame = [matrix(length, blur * frame_size[1]) for length in frame_size]
-    of_canonical = [matrix(length, blur * size[1]) for length in size]
+    frame_rows, frame_columns = (matrix(length, blur * frame_size[1]) for length in frame_size)
+    rows, columns = (matrix(length, blur * size[1]) for length in size)
     independent = 1 + 4 * np.pi * (blur * size[1])**2  # pixels of one blur say the same thing
-    return _Softening(*of_frame, *of_canonical,
+    return _Softening(frame_rows, frame_columns, rows, columns,
                       np.float32(depth_config.data_weight / (ROBUST_SCALE**2 * len(chosen) * independent)))
   softenings = jax.tree.map(lambda *each: np.stack(each), *map(softening, BLURS))
   nodes = _learned(*_shared(gamem), _own(constants), subject.frames[frame_ids[chosen]], poses[chosen],

@@ -166,12 +166,13 @@ def train_shared(people: Sequence[Person], runs: str, network: str) -> None:
     for i, steps in enumerate(trainings):
       with contextlib.suppress(StopIteration):
         states[i] = next(steps)
-    newest, rounds = (states[max(states)] if states else None), 0  # before the first step all are alike
+    newest, rounds = next(reversed(states.values()), None), 0  # (before the first step all are alike)
     bar = Bar(total=people[0].config.train.num_steps, initial=_steps_taken(states), unit='round', show=True)
     while states and not stopped:
       rounds += 1
       is_last_round = notice.is_for_step(rounds)
       for i in list(states):
+        assert newest is not None
         try:
           newest = states[i] = trainings[i].send(part_exchanged(states[i], newest, network))
         except StopIteration as end:
