@@ -182,8 +182,8 @@ def learn(gamem: Gamem, subject: Subject, frame_ids: np.ndarray, constants: Subj
   def softening(blur: float) -> _Softening:
     def matrix(length, sigma):
       return scipy.ndimage.gaussian_filter1d(np.eye(length), sigma, axis=0, mode='nearest').astype(np.float32)
-    (frame_rows, frame_columns), (rows, columns) = (
-        [matrix(length, blur * lengths[1]) for length in lengths] for lengths in (frame_size, size))
+    frame_rows, frame_columns = (matrix(length, blur * frame_size[1]) for length in frame_size)
+    rows, columns = (matrix(length, blur * size[1]) for length in size)
     independent = 1 + 4 * np.pi * (blur * size[1])**2  # pixels of one blur say the same thing
     return _Softening(frame_rows, frame_columns, rows, columns,
                       np.float32(depth_config.data_weight / (ROBUST_SCALE**2 * len(chosen) * independent)))

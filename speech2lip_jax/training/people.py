@@ -173,6 +173,7 @@ def train_shared(people: Sequence[Person], runs: str, network: str) -> None:
       rounds += 1
       is_last_round = notice.is_for_step(rounds)
       for i in list(states):
+        assert newest is not None
         try:
           newest = states[i] = trainings[i].send(part_exchanged(states[i], newest, network))
         except StopIteration as end:
