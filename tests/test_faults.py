@@ -101,7 +101,7 @@ LIMITED = '''
     import resource, sys
     import numpy as np
     from speech2lip_jax import cli
-    from speech2lip_jax.common import media
+    from speech2lip_jax.common import film_file
 
     class verb:
       """A verb."""

@@ -25,7 +25,7 @@ def write_toy_run(folder: pathlib.Path) -> pathlib.Path:
   workdir.mkdir()
   config_file.claim_workdir(workdir, config)
   optimizer, _ = train_state.make_optimizer(config.train)
-  state = train_state.create_state(run.model, optimizer, run.constants, config, run.features.num_channels)
+  state = train_state.state_creator(run.model, optimizer, config, run.features.num_channels)(run.constants)
   with checkpoint.Checkpoints(workdir, writes=True) as checkpoints:
     checkpoints.save(state._replace(step=config.train.num_steps), score=20.0, phase=2)
   return workdir
