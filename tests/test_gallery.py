@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 GALLERY = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'gallery'
-LEAST_PSNR = 26.0  # dB; one frame of a film against its neighbour but one has 24 or less
+LEAST_PSNR = 30.0  # dB; made twice from one demo: 35; the same film one picture late: 26 to 29
 
 
 @pytest.fixture(scope='module')
