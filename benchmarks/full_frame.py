@@ -180,7 +180,9 @@ def measure(out, rate, seconds, landmarker):
   """A row for a rate."""
   path = out / f'{float(rate):.2f}.mp4'
   if not path.is_file():
-    make_video(path, rate, seconds)
+    unfinished = path.with_suffix('.unfinished.mp4')
+    make_video(unfinished, rate, seconds)
+    unfinished.replace(path)
   head = SyntheticSubject(HEAD, round(seconds * rate), seed=3, rate=float(rate))
   source = open_source(str(path))
   facts = source.facts
