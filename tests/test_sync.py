@@ -53,6 +53,21 @@ def expert(subject):
   return train_expert_module.train_expert(subject, dataset.split_frames(subject, config.data).train, config, show_progress=False)
 
 
+def test_an_expert_is_the_same_whatever_the_devices(subject, monkeypatch, capsys):
+  config = recipe(2).unlock()
+  config.expert.update(width=8, num_features=8)
+  frame_ids = dataset.split_frames(subject, config.data).train
+  train = lambda: train_expert_module.train_expert(subject, frame_ids, config, show_progress=False)
+  on_three, told = train(), capsys.readouterr().err
+  assert f'3 of {jax.local_device_count()} devices are used: --recipe.train.num_runs=3 cannot be shared' in told
+  one = jax.local_devices()[:1]
+  monkeypatch.setattr(jax, 'local_devices', lambda: one)
+  monkeypatch.setattr(jax, 'local_device_count', lambda: 1)
+  on_one = train()
+  assert capsys.readouterr().err == ''
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), on_three.params, on_one.params)
+
+
 def unit(rng, *shape):
   x = rng.standard_normal(shape).astype(np.float32)
   return x / np.linalg.norm(x, axis=-1, keepdims=True)

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -81,6 +81,12 @@ def memory_explained(remedy: str) -> Iterator[None]:
       raise
     device = jax.local_devices()[0]
     raise InputError(f'{device.device_kind}: out of memory; {remedy}') from error
+
+
+def most_sharing(counts: Iterable[int], num_devices: int, num_processes: int = 1) -> int:
+  """The most of `num_devices`, as many in each process, by which all counts divide; 0 where the processes alone are too many."""
+  counts = list(counts)
+  return next((share for share in range(num_devices, 0, -num_processes) if not any(count % share for count in counts)), 0)
 
 
 def first_of_each_process(count: int) -> list[jax.Device]:

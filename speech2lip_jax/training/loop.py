@@ -11,7 +11,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common import processes
-from speech2lip_jax.common.devices import announce, connect, first_of_each_process, memory_explained, replicate, shard, unreplicate
+from speech2lip_jax.common.devices import (
+  announce,
+  connect,
+  first_of_each_process,
+  memory_explained,
+  most_sharing,
+  replicate,
+  shard,
+  unreplicate,
+)
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.progress import Bar, stage
@@ -48,9 +57,8 @@ def num_devices_used(config: ConfigDict, num_devices: int, num_processes: int = 
     InputError: the processes alone are more than that.
   """
   shared = num_shared(config)
-  for count in range(num_devices, 0, -num_processes):
-    if not any(value % count for value in shared.values()):
-      return count
+  if count := most_sharing(shared.values(), num_devices, num_processes):
+    return count
   odd = [name for name, value in shared.items() if value % num_processes]
   raise InputError(f'{odd[0]}: cannot be shared evenly by {num_processes} processes; give a multiple of {num_processes}, or as '
                    'many processes as divide it')
