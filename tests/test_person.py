@@ -40,13 +40,13 @@ def speech(workdir):
 
 
 def run_render(monkeypatch, *flags):
-  """The pictures that `speech2lip render` encodes."""
-  pictures, write = [], film_file.Mp4Writer.write
+  """The pictures that `speech2lip render` encodes, as samples [1.5 · H, W]."""
+  pictures, append = [], film_file.Mp4Writer.append
 
-  def kept(self, rgb):
-    pictures.append(rgb)
-    write(self, rgb)
-  monkeypatch.setattr(film_file.Mp4Writer, 'write', kept)
+  def kept(self, picture):
+    pictures.append(picture.to_ndarray())
+    append(self, picture)
+  monkeypatch.setattr(film_file.Mp4Writer, 'append', kept)
   module = cli.load_verb('render')
   with pytest.raises(SystemExit) as ended:
     cli.run_verb('render', module, ['speech2lip render', *map(str, flags)])
@@ -60,8 +60,8 @@ def test_pictures_are_those_that_render_encodes(person, workdir, speech, tmp_pat
   assert len(said) == len(encoded) == 12
   for ours, theirs in zip(said, encoded, strict=True):
     assert ours.dtype == np.uint8 and ours.shape == (*person.size, 3)
-    np.testing.assert_array_equal(ours, theirs)
-  np.testing.assert_array_equal(next(iter(said)), encoded[0])  # once more from the beginning
+    np.testing.assert_array_equal(film_file.encodable(ours).to_ndarray(), theirs)
+  np.testing.assert_array_equal(film_file.encodable(next(iter(said))).to_ndarray(), encoded[0])  # once more from the beginning
 
 
 def test_pictures_carry_the_mark_unless_nothing_is_to_be_told(person, workdir, speech):

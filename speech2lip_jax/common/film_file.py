@@ -81,6 +81,11 @@ class FilmFile:
       self._temporary.unlink(missing_ok=True)
 
 
+def encodable(rgb: np.ndarray) -> av.VideoFrame:
+  """A picture [H, W, 3] uint8 as `Mp4Writer` encodes it, by BT.601."""
+  return av.VideoFrame.from_ndarray(rgb, format='rgb24').reformat(format='yuv420p')
+
+
 class Mp4Writer(FilmFile):
   """Writes an H.264 + AAC mp4 frame by frame."""
 
@@ -101,8 +106,12 @@ class Mp4Writer(FilmFile):
 
   def write(self, rgb: np.ndarray) -> None:
     """Appends a frame [H, W, 3] uint8 and the sound that goes with it."""
+    self.append(encodable(rgb))
+
+  def append(self, picture: av.VideoFrame) -> None:
+    """As `write`, of an `encodable` one."""
     with errors_named(self._path):
-      self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(rgb, format='rgb24')))
+      self._container.mux(self._video.encode(picture))
       self._num_frames += 1
       if self._soundtrack:
         self._soundtrack.write_until(self._num_frames * self._rate // self._fps)

@@ -1,12 +1,13 @@
 """A trained person in a source video's full frames, saying something else: all but the mouth's surroundings stays as decoded."""
 import collections
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import numpy as np
 
+from speech2lip_jax.common.pool import mapped
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
@@ -116,9 +117,8 @@ def write_dub(trained: Trained, footage: Footage, timeline: Timeline, mono: np.n
       rows = np.arange(begin, end)
       if is_painted[begin]:
         some = Mouths(mouths.audio_embedding[rows], mouths.rest[rows], mouths.residual)
-        predictions = zip(share[rows].tolist(), predictor.from_mouths(rows, some), strict=True)
-        pictures: Iterator[Shown] = (reel.change(prediction, each, time_s) for time_s, (each, prediction) in zip(
-            timeline.time_s[rows].tolist(), predictions))
+        painted = zip(predictor.from_mouths(rows, some), share[rows].tolist(), timeline.time_s[rows].tolist(), strict=True)
+        pictures = reel.changed(painted)
       else:
         pictures = reel.unchanged(len(rows))
       for row, (picture, alpha) in zip(rows, pictures, strict=True):
@@ -184,9 +184,13 @@ class Reel:
     self._next += count
     return (Shown(picture, self._alpha(None, 0.0)) for picture in itertools.islice(self._pictures, count))
 
-  def change(self, prediction: Prediction, share: float, time_s: float) -> Shown:
-    """The oldest picture held, with as much of its prediction as `share` says, 0 … 1. time_s: when it is shown, for the mark."""
-    (picture, before), square, facts = self._held.popleft(), self._footage.square, self._footage.source.facts
+  def changed(self, painted: Iterable[tuple[Prediction, float, float]]) -> Iterator[Shown]:
+    """The next pictures, each with its prediction, how much of that is shown, 0 … 1, and when, s; changed by threads."""
+    return mapped(self._change, ((*self._held.popleft(), *each) for each in painted))
+
+  def _change(self, painted: tuple[av.VideoFrame, np.ndarray, Prediction, float, float]) -> Shown:
+    """A picture and its square, with as much of its prediction as `share` says. time_s: when it is shown, for the mark."""
+    (picture, before, prediction, share, time_s), square, facts = painted, self._footage.square, self._footage.source.facts
     part = painted_part(prediction)
     top, left = max(part[0], -square.top), max(part[1], -square.left)
     bottom, right = min(part[0] + part[2], facts.height - square.top), min(part[1] + part[3], facts.width - square.left)

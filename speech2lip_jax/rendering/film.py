@@ -2,14 +2,14 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import numpy as np
 from absl import logging
 
-from speech2lip_jax.common import film_file, processes
+from speech2lip_jax.common import film_file, pool, processes
 from speech2lip_jax.common.progress import Bar
 from speech2lip_jax.data import schema
 from speech2lip_jax.data.dataset import Subject, back_and_forth
@@ -18,7 +18,11 @@ from speech2lip_jax.rendering.predictor import Prediction
 from speech2lip_jax.rendering.trained import Trained
 
 if TYPE_CHECKING:
+  import av
+
   from speech2lip_jax.provenance.origin import Origin
+
+_Finished = TypeVar('_Finished')
 
 
 def background_frames(subject: Subject, count: int, clip_name: str | None) -> np.ndarray:
@@ -61,7 +65,7 @@ class Film:
     return len(self.frame_ids)
 
   def __iter__(self) -> Iterator[np.ndarray]:
-    return self._disclosed(self._predictions(slice(0, len(self))), 0)
+    return self._disclosed(self._predictions(slice(0, len(self))), 0, lambda rgb: rgb)
 
   def write(self, out: os.PathLike | str) -> None:
     """Writes an mp4 of the pictures and the sound.
@@ -71,7 +75,8 @@ class Film:
     meta, is_main = self.trained.subject.meta, jax.process_index() == 0
     rows = processes.share(len(self))
     count = rows.stop - rows.start
-    pictures = self._disclosed(Bar(self._predictions(rows), total=count, compiles=True, show=is_main), rows.start)
+    predictions = Bar(self._predictions(rows), total=count, compiles=True, show=is_main)
+    pictures = self._disclosed(predictions, rows.start, film_file.encodable)
     if jax.process_count() == 1:
       _write(pictures, film_file.Mp4Writer(out, meta.height, meta.width, schema.FPS, self.sound, self.rate, origin=self.origin))
       return
@@ -96,14 +101,18 @@ class Film:
       logging.warning(warning)
     return self.trained.predictor.from_mouths_at_poses(ids, some, targets[rows], self.frame_ids)
 
-  def _disclosed(self, predictions: Iterable[Prediction], first: int) -> Iterator[np.ndarray]:
-    """The pictures [H, W, 3] with the mark and the words of `origin`; `first` is the number of the first one in the film."""
+  def _disclosed(self, predictions: Iterable[Prediction], first: int, finish: Callable[[np.ndarray], _Finished]
+                 ) -> Iterator[_Finished]:
+    """finish(picture [H, W, 3] with the mark and the words of `origin`) of each; `first` is the first one's number in the film."""
     mark, words = (self.origin.mark(), self.origin.words()) if self.origin else (None, None)
-    for number, prediction in enumerate(predictions, first):
+
+    def disclosed(numbered):
+      number, prediction = numbered
       rgb, time_s = prediction.rgb_face, number / schema.FPS
       if mark:
         rgb = mark.add(rgb, painted_part(prediction, self.wanted is not None), time_s)
-      yield words.add(rgb, time_s) if words else rgb
+      return finish(words.add(rgb, time_s) if words else rgb)
+    return pool.mapped(disclosed, enumerate(predictions, first))
 
 
 def _segment(out: os.PathLike | str, process: int) -> pathlib.Path:
@@ -111,10 +120,10 @@ def _segment(out: os.PathLike | str, process: int) -> pathlib.Path:
   return path.with_name(f'.{path.stem}.segment{process}{path.suffix}')
 
 
-def _write(pictures: Iterable[np.ndarray], writer: film_file.Mp4Writer) -> None:
+def _write(pictures: Iterable['av.VideoFrame'], writer: film_file.Mp4Writer) -> None:
   with writer:
-    for rgb in pictures:
-      writer.write(rgb)
+    for picture in pictures:
+      writer.append(picture)
 
 
 def painted_part(prediction: Prediction, is_moved: bool = False) -> tuple[int, int, int, int]:

@@ -19,6 +19,7 @@ from scipy import ndimage
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial.transform import Rotation
 
+from speech2lip_jax.common.pool import mapped
 from speech2lip_jax.data import regression
 from speech2lip_jax.data.dataset import Subject, View, evenly_spaced
 from speech2lip_jax.gamem import mapping
@@ -143,7 +144,7 @@ class Jaw:
     """Those pictures [n, H, W, 3] uint8 of the view with lower faces of other shapes [n, K]: [n, H, W, 3] uint8."""
     own, corner, poses = self._own_shapes(frame_ids), self._corner[frame_ids], self._view.observed_from_canonical[frame_ids]
     displacement = jax.device_get(self._displace(poses, corner, own, shapes))
-    return np.stack([_read(*each, self._cell) for each in zip(rgb_face, displacement, corner, strict=True)])
+    return np.stack(list(mapped(lambda each: _read(*each, self._cell), zip(rgb_face, displacement, corner, strict=True))))
 
   def part_of_frame(self, frame_id: int) -> tuple[int, int, int, int]:
     """The part of a frame outside of which nothing moves: (top, left, height, width) pixels."""

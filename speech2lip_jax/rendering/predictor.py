@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from speech2lip_jax.common.devices import replicate, shard, unreplicate
+from speech2lip_jax.common.pool import mapped
 from speech2lip_jax.data.dataset import Subject, View, split_frames
 from speech2lip_jax.data.input_pipeline import Frames, prefetch
 from speech2lip_jax.data.tracks import FeatureWindows
@@ -42,6 +43,28 @@ class Prediction(NamedTuple):
   mask_mouth: np.ndarray
   window: tuple[int, int, int, int]
   jaw: tuple[int, int, int, int] | None
+
+
+class _Window(NamedTuple):
+  """What comes back from the device of one picture, and what it lies in.
+
+  rgb: [h, w, 3] uint8 and mask_mouth: [h, w] bool, of the window, or of the whole picture. box, jaw: as `Prediction.window` and
+  `Prediction.jaw`. rgb_face: [H, W, 3] uint8 that the window is pasted into, None where it is the whole.
+  """
+  rgb: np.ndarray
+  mask_mouth: np.ndarray
+  box: tuple[int, int, int, int]
+  jaw: tuple[int, int, int, int] | None
+  rgb_face: np.ndarray | None
+
+
+def _pasted(window: _Window) -> Prediction:
+  rgb, mask_mouth, (top, left, height, width), jaw, rgb_face = window
+  if rgb_face is not None:
+    inside = slice(top, top + height), slice(left, left + width)
+    rgb, mask_mouth = rgb_face.copy(), np.zeros(rgb_face.shape[:2], bool)
+    rgb[inside], mask_mouth[inside] = window.rgb, window.mask_mouth
+  return Prediction(rgb, mask_mouth, window.box, jaw)
 
 
 class Backdrop(NamedTuple):
@@ -101,7 +124,7 @@ class Predictor:
     self._variables = replicate(variables)
 
   def _batches(self, frame_ids: np.ndarray, moves_jaw: bool, make) -> Iterator[Prediction]:
-    """Calls a pmapped function on batches of frames; the last one is padded, and the padding dropped.
+    """Calls a pmapped function on batches of frames; the last one is padded, and the padding dropped. Threads paste the windows.
 
     make(rows) → the frames [b, H, W, 3] uint8 that its windows are to be pasted into, on the host, or None where it returns whole
     frames; the function; its arguments.
@@ -111,27 +134,25 @@ class Predictor:
     jaws = [jaw.part_of_frame(i) if jaw and moves_jaw else None for i in frame_ids]
     starts = range(0, num_frames, size)
     rows_of = lambda start: np.minimum(np.arange(start, start + size), num_frames - 1)
-    pending = None
-    for start, arguments in zip(starts, prefetch(lambda s: make(rows_of(s)), starts, 2), strict=True):
-      rgb_face, function, *values = arguments
-      result = function(*values)
+
+    def windows():
+      pending = None
+      for start, arguments in zip(starts, prefetch(lambda s: make(rows_of(s)), starts, 2), strict=True):
+        rgb_face, function, *values = arguments
+        result = function(*values)
+        if pending is not None:
+          yield from self._unpack(*pending)
+        pending = (result, rgb_face, jaws[start:start + size])  # the device works on it while the last one is used
       if pending is not None:
         yield from self._unpack(*pending)
-      pending = (result, rgb_face, jaws[start:start + size])  # the device works on it while the last one is used
-    if pending is not None:
-      yield from self._unpack(*pending)
 
-  def _unpack(self, result, rgb_face: np.ndarray | None, jaws: list[tuple[int, int, int, int] | None]) -> Iterator[Prediction]:
+    return mapped(_pasted, windows())
+
+  def _unpack(self, result, rgb_face: np.ndarray | None, jaws: list[tuple[int, int, int, int] | None]) -> Iterator[_Window]:
     rgb, mask, origin = (x.reshape(-1, *x.shape[2:]) for x in jax.device_get(result))
-    height, width = self._model.geometry.window
     for i, jaw in enumerate(jaws):
-      top, left = origin[i].tolist()
-      picture, mask_mouth = rgb[i], mask[i]
-      if rgb_face is not None:
-        inside = slice(top, top + height), slice(left, left + width)
-        picture, mask_mouth = rgb_face[i].copy(), np.zeros(rgb_face.shape[1:3], bool)
-        picture[inside], mask_mouth[inside] = rgb[i], mask[i]
-      yield Prediction(picture, mask_mouth, (top, left, height, width), jaw)
+      box = (*origin[i].tolist(), *self._model.geometry.window)
+      yield _Window(rgb[i], mask[i], box, jaw, None if rgb_face is None else rgb_face[i])
 
   def audio_embeddings(self, audio_feat: np.ndarray | FeatureWindows) -> np.ndarray:
     """The audio embedding of each window, and what stands behind it: [n, T, C] → [n, A] float32."""
