@@ -84,7 +84,7 @@ class Kept:
   def __init__(self, keep):
     self.kept, self._keep = [], keep
 
-  def write(self, picture, time_s):
+  def write(self, picture, time_s, alpha=None):
     self.kept.append(self._keep(len(self.kept), picture))
 
 

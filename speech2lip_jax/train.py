@@ -33,6 +33,9 @@ _PART = flags.DEFINE_string('part', None, 'With --subjects: I/N, the I-th of N p
                             'another machine, with the same --workdir.')
 _SHARED = flags.DEFINE_enum('shared', None, ['audio_net'], 'With --subjects: one audio network for all of them, trained in steps '
                             'of each in turn. --config.audio.init=WORKDIR/NAME then begins the training of a new person with it.')
+_PER_DEVICE = flags.DEFINE_integer('people_per_device', None, 'With --subjects: how many people of equal shapes take their steps '
+                                   'together on a device. By default 8 on a GPU or TPU chip and 1 on a CPU, where more are slower.',
+                                   lower_bound=1)
 flags.declare_key_flag('workdir')
 for _name in DISTRIBUTED_FLAGS:
   flags.declare_key_flag(_name)
@@ -45,8 +48,9 @@ def main() -> None:
   if _SUBJECTS.value:
     _train_people(_SUBJECTS.value, WORKDIR.value)
     return
-  if _PART.value or _SHARED.value:
-    raise InputError(f'--{"part" if _PART.value else "shared"}: is for many people, which --subjects names')
+  for flag in (_PART, _SHARED, _PER_DEVICE):
+    if flag.value:
+      raise InputError(f'--{flag.name}: is for many people, which --subjects names')
   from speech2lip_jax.data.dataset import load_subject
   load_subject(_CONFIG.value.data.path)  # a mistake is told before JAX loads
   from speech2lip_jax.common import processes
@@ -84,13 +88,13 @@ def _train_people(subjects: str, runs: str) -> None:
   everybody = people.people_of(people.listed(subjects), _CONFIG.value, runs)
   mine = everybody[part::num_parts]
   if _SHARED.value:
-    if _PART.value:
-      raise InputError('--shared with --part: all people train together')
+    if _PART.value or _PER_DEVICE.value:
+      raise InputError(f'--shared with --{(_PART if _PART.value else _PER_DEVICE).name}: all people train together, in turn')
     people.train_shared(everybody, runs, _SHARED.value)
   elif not _PART.value and _on_devices(everybody, runs):
     return
   else:
-    people.train_people(mine, everybody, runs)
+    people.train_people(mine, everybody, runs, _PER_DEVICE.value or people.default_at_once())
   if mine:
     _tell_what_is_next(str(mine[0].workdir))
 

@@ -14,14 +14,15 @@ from speech2lip_jax.configs import default, smoke
 from speech2lip_jax.sweeps import hyper
 from speech2lip_jax.sweeps.trials import make_trials
 from speech2lip_jax.training import loop as training_loop
+from speech2lip_jax.training import plan
 from tests.toy_subject import write_toy_subject
 
 TRAINED = [name for name in recipes.names() if name != 'expert']
 
 
 def used(config, num_devices):
-  count = training_loop.num_devices_used(config, num_devices)
-  lines = training_loop.idle_devices(config, num_devices, count)
+  count = plan.num_devices_used(config, num_devices)
+  lines = plan.idle_devices(config, num_devices, count)
   assert bool(lines) == (count < num_devices) and len(lines) <= 1
   return count
 
@@ -43,7 +44,7 @@ def test_the_default_uses_eight_devices_and_fewer_where_frames_are_composed():
   assert [used(config, n) for n in range(1, 9)] == [1, 2, 2, 4, 4, 4, 4, 8]
   config.train.blend_start_step = 1000
   assert used(config, 8) == 4, '64 / 16 frames are composed'
-  line, = training_loop.idle_devices(config, 8, 4)
+  line, = plan.idle_devices(config, 8, 4)
   assert line == ('4 of 8 devices are used: 64 / config.train.blend_every=16 composed frames cannot be shared by more of them '
                   'evenly')
   config.sync.update(expert='own', num_windows=6)
@@ -52,9 +53,9 @@ def test_the_default_uses_eight_devices_and_fewer_where_frames_are_composed():
 
 def test_processes_have_as_many_devices_each_or_are_told_how_many_may_be():
   config = default.get_config()
-  assert training_loop.num_devices_used(config, 6, num_processes=2) == 4
+  assert plan.num_devices_used(config, 6, num_processes=2) == 4
   with pytest.raises(InputError, match='batch_size=64: cannot be shared evenly by 3 processes; give a multiple of 3'):
-    training_loop.num_devices_used(config, 12, num_processes=3)
+    plan.num_devices_used(config, 12, num_processes=3)
 
 
 def test_a_run_uses_three_of_eight_devices_and_says_so(tmp_path, capsys):

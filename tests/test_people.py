@@ -11,6 +11,7 @@ import pytest
 
 from speech2lip_jax.common import processes
 from speech2lip_jax.common.errors import InputError
+from speech2lip_jax.common.files import lock
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import input_pipeline
 from speech2lip_jax.rendering.predictor import Predictor
@@ -126,8 +127,8 @@ def test_a_stopped_program_goes_on_with_the_person_at_whom_it_was(subjects, toge
   shutil.copytree(runs, tmp_path / 'runs')
   shutil.rmtree(tmp_path / 'runs' / 'ben')
   everybody = people.people_of(subjects, config(), str(tmp_path / 'runs'))
-  begun, one = [], people.train_and_evaluate
-  monkeypatch.setattr(people, 'train_and_evaluate', lambda *arguments: begun.append(arguments[1]) or one(*arguments))
+  begun, enter = [], loop.Training.__enter__
+  monkeypatch.setattr(loop.Training, '__enter__', lambda self: begun.append(self.workdir) or enter(self))
   is_for_step = preemption.Notice.is_for_step
   monkeypatch.setattr(preemption.Notice, 'is_for_step', lambda self, step: is_for_step(self, step) or step == 1)
   with pytest.raises(SystemExit) as stopped:
@@ -150,16 +151,39 @@ def test_all_mistakes_are_told_before_anybody_is_trained(subjects, together, tmp
 
 
 def test_one_who_fails_does_not_stop_the_others(subjects, tmp_path, monkeypatch, capsys):
-  def train(own, workdir):
-    if workdir.endswith('anna'):
-      raise InputError(f'{workdir}: the disk of this one is gone')
-  monkeypatch.setattr(people, 'train_and_evaluate', train)
+  def log(self, step, values):
+    if self.workdir.endswith('anna') and step == 2:
+      raise InputError(f'{self.workdir}: the disk of this one is gone')
+    as_ever(self, step, values)
+  as_ever = loop.Training._log
+  monkeypatch.setattr(loop.Training, '_log', log)
   everybody = people.people_of(subjects, config(), str(tmp_path))
   with pytest.raises(InputError, match=r'^anna: .*the disk of this one is gone$'):
-    people.train_people(everybody, everybody, str(tmp_path))
+    people.train_people(everybody, everybody, str(tmp_path), at_once=2)
   rows = list(csv.DictReader((tmp_path / people.TABLE).open()))
   assert [row['state'] for row in rows] == ['failed', 'trained'] and 'the disk' in rows[0]['why']
   assert 'failed' in capsys.readouterr().out
+  assert checkpoint.steps_in(tmp_path / 'ben' / 'checkpoints')[-1] == NUM_STEPS
+  with lock(tmp_path / 'anna', 'training'):
+    pass
+
+
+@pytest.mark.parametrize('at_once', [2, 3])
+def test_two_who_take_their_steps_together_are_as_if_alone(subjects, together, tmp_path, monkeypatch, at_once):
+  runs, _ = together
+  monkeypatch.setattr(people, 'min', lambda a, b: at_once, raising=False)  # a place is left over
+  everybody = people.people_of(subjects, config(), str(tmp_path))
+  is_for_step = preemption.Notice.is_for_step
+  monkeypatch.setattr(preemption.Notice, 'is_for_step', lambda self, step: is_for_step(self, step) or step == 3)
+  with pytest.raises(SystemExit) as stopped:
+    people.train_people(everybody, everybody, str(tmp_path), at_once)
+  assert stopped.value.code == processes.STOPPED
+  assert [checkpoint.steps_in(tmp_path / name / 'checkpoints')[-1] for name in BOXES] == [3, 3]
+  monkeypatch.setattr(preemption.Notice, 'is_for_step', is_for_step)
+  people.train_people(everybody, everybody, str(tmp_path), at_once)
+  for name in BOXES:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), weights(tmp_path / name), weights(runs / name))
+  assert [row['state'] for row in csv.DictReader((tmp_path / people.TABLE).open())] == ['trained'] * 2
 
 
 def test_people_are_listed_by_commas_or_in_a_file(tmp_path):

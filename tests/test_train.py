@@ -28,6 +28,7 @@ from speech2lip_jax.rendering.person import Person, open_person
 from speech2lip_jax.report import held_out
 from speech2lip_jax.report import table as metric_table
 from speech2lip_jax.training import loop as training_loop
+from speech2lip_jax.training import plan
 from speech2lip_jax.training import state as train_state
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.workdir import checkpoint, config_file
@@ -184,15 +185,15 @@ def test_a_run_that_was_cut_off_continues_with_the_same_values(folder, workdir, 
 def test_a_run_that_was_asked_to_stop_writes_a_checkpoint_and_continues_with_the_same_values(folder, workdir, tmp_path, capsys):
   ask_after = 6
 
-  class Asked(training_loop.Summary):
-    def scalars(self, step, values):
-      super().scalars(step, values)
-      if step == ask_after:
+  class Asked(training_loop.Training):
+    def step_taken(self, done, has_compiled):
+      super().step_taken(done, has_compiled)
+      if done == ask_after:
         os.kill(os.getpid(), signal.SIGUSR1)
 
   handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
   with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-    patch.setattr(training_loop, 'Summary', Asked)
+    patch.setattr(training_loop, 'Training', Asked)
     training_loop.train_and_evaluate(smoke_config(folder), str(tmp_path))
   assert stopped.value.code == 75 and f'checkpoint of step {ask_after} written' in capsys.readouterr().err
   assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == handlers
@@ -323,12 +324,12 @@ def test_phases_begin_at_shares_of_the_steps_and_what_is_not_reached_is_said():
   config = default.get_config()
   config.train.num_steps = 1100
   assert (config.train.blend_start_step, config.sync.start_step) == (1100, 275)
-  assert ['Blend-Net: off' in line for line in training_loop.what_will_not_happen(config)] == [True]
+  assert ['Blend-Net: off' in line for line in plan.what_will_not_happen(config)] == [True]
   config.train.blend_start_step = 1000
-  assert training_loop.what_will_not_happen(config) == []
+  assert plan.what_will_not_happen(config) == []
   config.train.blend_start_step = 1100
   config.sync.update(expert='own', start_step=2000)
-  blend, sync = training_loop.what_will_not_happen(config)
+  blend, sync = plan.what_will_not_happen(config)
   assert 'Blend-Net: off' in blend and '1100' in blend and 'sync.start_step=2000' in sync
 
 

@@ -6,7 +6,7 @@ brings what is large. Every process takes its own slice of the global batch; a l
 import functools
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,7 +195,7 @@ class TrainBatches:
     return Perceived(sample_id[mine], frame_id[mine], np.where(sample_id < count, filled / count, 0).astype(np.float32)[mine])
 
 
-def prefetch(make: Callable[[int], Any], items: range, ahead: int) -> Iterator[Any]:
+def prefetch(make: Callable[[int], Any], items: range, ahead: int) -> Generator[Any, None, None]:
   """Yields make(i) for i in items, made by a thread up to `ahead` items early; its exceptions surface here."""
   ready: queue.Queue = queue.Queue(maxsize=ahead)
   stop = threading.Event()

@@ -1,89 +1,37 @@
-"""The training loop: from the newest checkpoint in a workdir to the last step."""
+"""The training loop: from the newest checkpoint in a workdir to the last step, of one person or of several together."""
+import concurrent.futures
 import contextlib
+import functools
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common import processes
-from speech2lip_jax.common.devices import (
-  announce,
-  connect,
-  first_of_each_process,
-  memory_explained,
-  most_sharing,
-  replicate,
-  shard,
-  unreplicate,
-)
+from speech2lip_jax.common.devices import announce, first_of_each_process, memory_explained, shard
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import lock
 from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.configs import schema as config_schema
-from speech2lip_jax.data.input_pipeline import TrainBatches, make_resident, prefetch
+from speech2lip_jax.data.input_pipeline import Batch, TrainBatches, make_resident, prefetch
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
 from speech2lip_jax.training import rounding
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.training.beginning import begin, check_init
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
+from speech2lip_jax.training.on_devices import OnDevices, Prepared
+from speech2lip_jax.training.plan import idle_devices, num_devices_used, what_will_not_happen
 from speech2lip_jax.training.preemption import Notice
 from speech2lip_jax.training.validation import Validation
 from speech2lip_jax.workdir import checkpoint, config_file
-from speech2lip_jax.workdir import state as workdir_state
-from speech2lip_jax.workdir.run import Run, open_run
+from speech2lip_jax.workdir.run import open_run
+from speech2lip_jax.workdir.state import TrainState
 from speech2lip_jax.workdir.summary import Summary
-
-
-def num_shared(config: ConfigDict) -> dict[str, int]:
-  """What every device takes an equal share of in each step: how many there are of it over all devices, by how it is told."""
-  train, shared = config.train, {f'config.train.batch_size={config.train.batch_size}': config.train.batch_size}
-  if train.blend_start_step < train.num_steps:
-    name = f'{train.batch_size} / config.train.blend_every={train.blend_every} composed frames'
-    shared[name] = train.batch_size // train.blend_every
-  if config.sync.expert:
-    shared[f'config.sync.num_windows={config.sync.num_windows}'] = config.sync.num_windows
-  return shared
-
-
-def num_devices_used(config: ConfigDict, num_devices: int, num_processes: int = 1) -> int:
-  """The most of `num_devices`, as many in each process, that a step's frames and windows divide by.
-
-  Raises:
-    InputError: the processes alone are more than that.
-  """
-  shared = num_shared(config)
-  if count := most_sharing(shared.values(), num_devices, num_processes):
-    return count
-  odd = [name for name, value in shared.items() if value % num_processes]
-  raise InputError(f'{odd[0]}: cannot be shared evenly by {num_processes} processes; give a multiple of {num_processes}, or as '
-                   'many processes as divide it')
-
-
-def idle_devices(config: ConfigDict, num_devices: int, num_used: int) -> list[str]:
-  """A line on devices that have no share, if there are any."""
-  odd = [name for name, value in num_shared(config).items() if value % num_devices]
-  return [f'{num_used} of {num_devices} devices are used: {", ".join(odd)} cannot be shared by more of them evenly'] if odd else []
-
-
-def what_will_not_happen(config: ConfigDict) -> list[str]:
-  """Lines on parts of the recipe that begin only after the last step."""
-  lines, steps = [], config.train.num_steps
-  if config.train.blend_start_step >= steps:
-    lines.append(f'Blend-Net: off (config.train.blend_start_step={config.train.blend_start_step}, the run ends at '
-                 f'config.train.num_steps={steps}); frames are composed without it')
-  if config.sync.expert and config.sync.start_step >= steps:
-    lines.append(f'the sync loss will not be used: it begins at config.sync.start_step={config.sync.start_step}, the run ends at '
-                 f'config.train.num_steps={steps}')
-  end = min(steps, config.train.blend_start_step)
-  if config.loss.lip_perceptual_weight and config.perceptual.start_step >= end:
-    lines.append('lips will not be trained by the perceptual distance: that begins at config.perceptual.start_step='
-                 f'{config.perceptual.start_step} and ends at step {end}, where Blend-Net or the end comes')
-  return lines
 
 
 class _WarmSteps:
@@ -103,162 +51,256 @@ class _WarmSteps:
     return {'time/step_s': seconds / count, 'time/eta_s': seconds / count * (num_steps - step)} if count else {}
 
 
-def _check_finite(values: dict[str, Any], step: int, workdir: str, config: ConfigDict, checkpoints: checkpoint.Checkpoints) -> None:
-  """Raises InputError where a value is not finite: nothing of it has reached a checkpoint."""
-  bad = [name for name, value in values.items() if not np.isfinite(value).all()]
-  if not bad:
-    return
-  checkpoints.wait()
-  good = checkpoints.latest_step()
-  goes_on = f'goes on from the checkpoint of step {good}' if good else 'begins again'
-  raise InputError(f'{workdir}: {bad[0]}{f" and {len(bad) - 1} more" if len(bad) > 1 else ""}: not a finite number at step {step}; '
-                   f'give --config.train.learning_rate below {config.train.learning_rate:g}; training then {goes_on}')
+@functools.cache
+def _validator() -> concurrent.futures.ThreadPoolExecutor:
+  """The thread that validates while steps are taken, one state after another."""
+  return concurrent.futures.ThreadPoolExecutor(1, 'validation')
 
 
-Training = Generator[workdir_state.TrainState, workdir_state.TrainState, int | None]
+class _Validated(NamedTuple):
+  """A state whose validation was begun. result: of its PSNR in dB and a picture to look at."""
+  state: TrainState
+  phase: train_step.Phase
+  result: concurrent.futures.Future[tuple[float, np.ndarray]]
+
+
+class Training:
+  """One person's training in a workdir: everything that happens on the host.
+
+  A context manager, in which the workdir is this one's alone. Its steps are taken by `Together`.
+
+  Raises:
+    InputError: on entering, the config, the subject folder or the workdir does not fit, or another process trains there; later,
+      the loss is not finite.
+  """
+  prepared: Prepared  # until it is placed
+
+  def __init__(self, config: ConfigDict, workdir: str, show: bool = True, remedy: str = ''):
+    """workdir: whose newest checkpoint it goes on from. show: progress bars. remedy: what to do first where memory is short,
+    'lower …, then '."""
+    self.config, self.workdir, self._remedy = config, workdir, remedy
+    self._is_main = jax.process_index() == 0
+    self._show = show and self._is_main
+    self._on: OnDevices | None = None
+    self._row, self.stopped_at = 0, 0
+    self._validating: _Validated | None = None
+    self._held: list[tuple[int, dict[str, Any]]] = []  # to be logged behind the validation that is being made
+
+  def __enter__(self) -> Self:
+    with contextlib.ExitStack() as stack:
+      self._open(stack)
+      self._stack = stack.pop_all()
+    return self
+
+  def __exit__(self, *raised) -> bool | None:
+    suppressed = self._stack.__exit__(*raised)
+    if self.stopped_at and self._is_main and raised[0] is None:
+      print(f'{self.workdir}: asked to stop, checkpoint of step {self.stopped_at} written; the same command goes on from it',
+            file=sys.stderr)
+    return suppressed
+
+  def _open(self, stack: contextlib.ExitStack) -> None:
+    config, workdir, train, is_main = self.config, self.workdir, self.config.train, self._is_main
+    config_schema.check(config)
+    devices = first_of_each_process(num_devices_used(config, jax.device_count(), jax.process_count()))
+    run = open_run(config, axis_name=train_step.AXIS)
+    check_lpips(run)
+    check_init(config)
+    announce()
+    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+    if is_main:
+      stack.enter_context(lock(pathlib.Path(workdir), 'training'))
+    notes = (config_file.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
+             + idle_devices(config, jax.device_count(), len(devices)))
+    for line in notes if is_main else []:
+      print(line, file=sys.stderr)
+
+    # ---- model, state
+    with stage('building the model', show=is_main):
+      self._rounded = rounding.Rounded.of(run)
+      compiled = self._rounded.compiled(run.features.num_channels, devices)
+      state = self._rounded.own_state(jax.device_get(compiled.create(self._rounded.constants)))
+    self._schedule = compiled.schedule
+    frozen, sampler = open_frozen(run, workdir)
+    batches = TrainBatches(run.subject, run.split.train, seed=config.seed, batch_size=train.batch_size,
+                           blend_every=train.blend_every, sync=sampler,
+                           face_box=face_boxes(run.subject) if isinstance(frozen.expert, SyncNetExpert) else None,
+                           num_perceived=config.perceptual.num_frames,
+                           num_devices=len(devices), process=jax.process_index(), num_processes=jax.process_count())
+    self._validation, self._is_validated = Validation(run, self._rounded), False
+    self._checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints, writes=True))
+    stack.enter_context(memory_explained(
+        f'{self._remedy}lower config.train.batch_size (now {train.batch_size}, over {len(devices)} devices), then '
+        f'config.train.lip_pixels ({train.lip_pixels}); the same command then goes on from the last checkpoint. Or preprocess at a '
+        'smaller --size, and train in another --workdir'))
+    self._checkpoints.check_room(state)
+    resident = make_resident(run.subject, run.features)
+    state, first_step, values = begin(run, self._checkpoints, state, resident.speech)
+    self._summary = Summary(workdir, first_step) if is_main else None
+    if values:
+      self._log(0, values)
+    self.prepared = Prepared(compiled, first_step, self._rounded.state(state), self._rounded.resident(resident),
+                             self._rounded.constants, frozen, tuple(devices))
+
+    def make(step):
+      phase = train_step.phase_of_step(step, config)
+      batch = batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual)
+      return shard(batch, len(devices) // jax.process_count())
+
+    self._batches = prefetch(make, range(first_step, train.num_steps), config.data.prefetch)
+    stack.callback(self._batches.close)
+    self._bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=self._show, compiles=first_step < train.num_steps)
+    self._timer = _WarmSteps(first_step)
+
+  def place(self, on: OnDevices, row: int) -> None:
+    """Tells which row of which states this person's is."""
+    self._on, self._row = on, row
+    del self.prepared  # the devices hold it now
+
+  def batch(self, will_compile: bool) -> Batch:
+    """The batch of the next step, with a leading axis of devices."""
+    if will_compile:
+      self._bar.compiling()
+    return next(self._batches)
+
+  def step_taken(self, done: int, has_compiled: bool) -> None:
+    """Logs, validates and saves what is due after step `done`."""
+    train, on = self.config.train, self._on
+    assert on is not None, 'placed by Together'
+    if has_compiled:
+      self._timer.restart(done)
+    self._bar.update()
+    if self._validating and self._validating.result.done():
+      self._finish_validation()
+    if done % train.log_every == 0 or done == train.num_steps:
+      values = on.metrics(self._row)
+      self._check_finite(values, done)
+      self._log(done, values | {'metric/learning_rate': self._schedule(done - 1)} | self._timer.times(done, train.num_steps))
+      self._bar.set_postfix(loss=f'{values["loss/total"]:.5f}')
+    if done % train.eval_every == 0 or done == train.num_steps:
+      self._finish_validation()
+      host_state = on.state(self._row)
+      own_state = self._rounded.own_state(host_state)
+      self._check_finite(checkpoint.leaves_by_name(own_state._asdict()), done)
+      if self._is_main:  # the others save nothing
+        self._validating = _Validated(own_state, train_step.phase_of_step(done - 1, self.config),
+                                      _validator().submit(self._validate, host_state))
+
+  def finish(self, stopped_at: int) -> None:
+    """Writes what is left to write. stopped_at: the step after which training was asked to stop, or 0."""
+    self._finish_validation()
+    self._bar.close()
+    if self._summary:
+      self._summary.close()
+    if stopped_at:
+      if stopped_at % self.config.train.eval_every:
+        assert self._on is not None
+        self._checkpoints.save_unscored(self._rounded.own_state(self._on.state(self._row)))
+      self.stopped_at = stopped_at
+    elif self._is_main:
+      print(f'{self.workdir}: trained to step {self.config.train.num_steps}; best on validation: step '
+            f'{self._checkpoints.best_step()}')
+
+  def _validate(self, host_state: TrainState) -> tuple[float, np.ndarray]:
+    with stage('first validation', show=self._is_main and not self._is_validated):
+      score, self._is_validated = self._validation.psnr_lip(host_state), True
+    return score, self._validation.sample(host_state)
+
+  def _finish_validation(self) -> None:
+    """Waits for the validation that was begun, if one was, then logs it and saves its state."""
+    if not self._validating:
+      return
+    (state, phase, result), self._validating = self._validating, None
+    (score, sample), done = result.result(), int(state.step)
+    assert self._summary is not None
+    self._log(done, {'metric/psnr_lip_val': score})
+    self._summary.image(done, 'test_true_over_rendered', sample)
+    whose = '' if self._show else f'{self.workdir}: '
+    self._bar.write(f'{whose}step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
+    self._checkpoints.save(state, score, phase.rank, by_score=not phase.perceptual)
+    held, self._held = self._held, []
+    for line in held:
+      self._log(*line)
+
+  def _log(self, step: int, values: dict[str, Any]) -> None:
+    """In the order of the steps: what comes while a state is being validated waits for it."""
+    if self._validating:
+      self._held.append((step, values))
+    elif self._summary:
+      self._summary.scalars(step, values)
+
+  def _check_finite(self, values: dict[str, Any], step: int) -> None:
+    """Raises InputError where a value is not finite: nothing of it has reached a checkpoint."""
+    bad = [name for name, value in values.items() if not np.isfinite(value).all()]
+    if not bad:
+      return
+    self._finish_validation()
+    self._checkpoints.wait()
+    good = self._checkpoints.latest_step()
+    goes_on = f'goes on from the checkpoint of step {good}' if good else 'begins again'
+    told = f'{bad[0]} and {len(bad) - 1} more' if len(bad) > 1 else bad[0]
+    raise InputError(f'{self.workdir}: {told}: not a finite number at step {step}; give --config.train.learning_rate below '
+                     f'{self.config.train.learning_rate:g}; training then {goes_on}')
+
+
+class Together:
+  """Trainings with one `Prepared.key`, whose steps are taken together. done: the steps taken. failed: why some failed, by row."""
+
+  def __init__(self, trainings: Sequence[Training], slots: int = 1):
+    """trainings: entered. slots: places on the device, as of `OnDevices`."""
+    prepared = [training.prepared for training in trainings]
+    self.on, self.done = OnDevices(prepared, slots), prepared[0].first_step
+    self.trainings, self.config = trainings, trainings[0].config
+    self.failed: dict[int, InputError | OSError] = {}
+    for row, training in enumerate(trainings):
+      training.place(self.on, row)
+
+  @property
+  def is_over(self) -> bool:
+    """Whether no step is left, or nobody to take it."""
+    return self.done == self.config.train.num_steps or len(self.failed) == len(self.trainings)
+
+  def take_step(self) -> None:
+    """Takes a step of each; one that failed goes on unseen."""
+    compiles = self.on.will_compile(train_step.phase_of_step(self.done, self.config))
+    self.on.take_step([training.batch(compiles) for training in self.trainings])
+    if compiles:
+      self.on.wait()
+    self.done += 1
+    self._each_left(lambda training: training.step_taken(self.done, compiles))
+
+  def finish(self) -> None:
+    """Writes what is left to write, of those that did not fail; where steps are left, they were asked to stop."""
+    self._each_left(lambda training: training.finish(self.done % self.config.train.num_steps))
+
+  def run(self, is_to_stop: Callable[[int], bool]) -> None:
+    """Takes all steps, and finishes. is_to_stop: whether to stop after that many steps, asked after each."""
+    while not self.is_over:
+      self.take_step()
+      if is_to_stop(self.done):
+        break
+    self.finish()
+
+  def _each_left(self, act: Callable[[Training], None]) -> None:
+    for row, training in enumerate(self.trainings):
+      try:
+        if row not in self.failed:
+          act(training)
+      except (InputError, OSError) as error:
+        self.failed[row] = error
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_steps, resuming from the newest checkpoint in workdir; exits STOPPED at a notice to stop.
 
   Raises:
-    InputError: as `training` does.
+    InputError: as `Training` does.
   """
   with Notice() as notice:
-    steps = training(config, workdir, notice.is_for_step)
-    try:
-      state = next(steps)
-      while True:
-        state = steps.send(state)
-    except StopIteration as end:
-      if end.value:
-        sys.exit(processes.STOPPED)
-
-
-def training(config: ConfigDict, workdir: str, is_to_stop: Callable[[int], bool], show: bool = True) -> Training:
-  """A training, step by step.
-
-  Args:
-    config: the recipe.
-    workdir: whose newest checkpoint it goes on from.
-    is_to_stop: whether to stop after that many steps, asked after each.
-    show: progress bars.
-
-  Yields:
-    The state before each step, on the devices in rounded shapes; it takes the step from the state that it is sent. Once more at the
-    end, when all is written.
-
-  Returns:
-    The step that it stopped after, whose checkpoint is written; None at the end.
-
-  Raises:
-    InputError: the config, the subject folder or the workdir does not fit, another process trains there, or the loss is not
-      finite.
-  """
-  is_main = jax.process_index() == 0
-  config_schema.check(config)
-  num_used = num_devices_used(config, jax.device_count(), jax.process_count())
-  run = open_run(config, axis_name=train_step.AXIS)
-  check_lpips(run)
-  check_init(config)
-  announce()
-  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
-  with lock(pathlib.Path(workdir), 'training') if is_main else contextlib.nullcontext():
-    notes = (config_file.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
-             + idle_devices(config, jax.device_count(), num_used))
-    for line in notes if is_main else []:
-      print(line, file=sys.stderr)
-    stopped_at = yield from _steps(run, workdir, first_of_each_process(num_used), is_to_stop, show)
-  if stopped_at and is_main:
-    print(f'{workdir}: asked to stop, checkpoint of step {stopped_at} written; the same command goes on from it', file=sys.stderr)
-  return stopped_at
-
-
-def _steps(run: Run, workdir: str, devices: Sequence[jax.Device], is_to_stop: Callable[[int], bool], show: bool) -> Training:
-  """`training` in a workdir that is this run's, on those devices of all processes."""
-  config, train = run.config, run.config.train
-  num_devices, is_main = len(devices), jax.process_index() == 0
-
-  # ---- model, state
-  with stage('building the model', show=is_main):
-    rounded = rounding.Rounded.of(run)
-    compiled = rounded.compiled(run.features.num_channels, devices)
-    state = rounded.own_state(jax.device_get(compiled.create(rounded.constants)))
-  frozen, sampler = open_frozen(run, workdir)
-  batches = TrainBatches(run.subject, run.split.train, seed=config.seed, batch_size=train.batch_size,
-                         blend_every=train.blend_every, sync=sampler,
-                         face_box=face_boxes(run.subject) if isinstance(frozen.expert, SyncNetExpert) else None,
-                         num_perceived=config.perceptual.num_frames,
-                         num_devices=num_devices, process=jax.process_index(), num_processes=jax.process_count())
-  validation = Validation(run, rounded)
-  remedy = (f'lower config.train.batch_size (now {train.batch_size}, over {num_devices} devices), then config.train.lip_pixels '
-            f'({train.lip_pixels}); the same command then goes on from the last checkpoint. Or preprocess at a smaller --size, and '
-            'train in another --workdir')
-  with checkpoint.Checkpoints(workdir, keep=train.keep_checkpoints, writes=True) as checkpoints, memory_explained(remedy):
-    checkpoints.check_room(state)
-    resident = make_resident(run.subject, run.features)
-    state, first_step, values = begin(run, checkpoints, state, resident.speech)
-    summary = Summary(workdir, first_step) if is_main else None
-    if summary and values:
-      summary.scalars(0, values)
-    resident, state, device_constants, frozen = replicate(
-        (rounded.resident(resident), rounded.state(state), rounded.constants, frozen), devices)
-
-    # ---- loop
-    if jax.process_count() > 1:
-      processes.meet('devices')
-      connect(devices)
-
-    def make(step):
-      phase = train_step.phase_of_step(step, config)
-      batch = batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual)
-      return shard(batch, num_devices // jax.process_count())
-
-    bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=is_main and show,
-              compiles=first_step < train.num_steps)
-    timer, validated = _WarmSteps(first_step), False
-    stopped_at = None
-    for step, batch in zip(range(first_step, train.num_steps),
-                           prefetch(make, range(first_step, train.num_steps), config.data.prefetch), strict=True):
-      done, phase = step + 1, train_step.phase_of_step(step, config)
-      if compiles := compiled.is_first(phase, resident):
-        bar.compiling()
-      state = yield state
-      state, metrics = compiled.take_step(state, batch, resident, device_constants, frozen)
-      if compiles:
-        jax.block_until_ready(metrics)
-        timer.restart(done)
-      bar.update()
-      if done % train.log_every == 0 or done == train.num_steps:
-        values = unreplicate(metrics)
-        _check_finite(values, done, workdir, config, checkpoints)
-        times = timer.times(done, train.num_steps)
-        if summary:
-          summary.scalars(done, values | {'metric/learning_rate': compiled.schedule(step)} | times)
-          bar.set_postfix(loss=f'{values["loss/total"]:.5f}')
-      if done % train.eval_every == 0 or done == train.num_steps:
-        host_state = unreplicate(state)
-        own_state = rounded.own_state(host_state)
-        _check_finite(checkpoint.leaves_by_name(own_state._asdict()), done, workdir, config, checkpoints)
-        with stage('first validation', show=is_main and not validated):
-          score, validated = validation.psnr_lip(host_state), True
-        if summary:
-          summary.scalars(done, {'metric/psnr_lip_val': score})
-          summary.image(done, 'test_true_over_rendered', validation.sample(host_state))
-          bar.write(f'step {done}: psnr_lip_val {score:.2f} dB', file=sys.stderr)
-        checkpoints.save(own_state, score, phase.rank, by_score=not phase.perceptual)
-        timer.restart(done)
-      if is_to_stop(done) and done < train.num_steps:
-        stopped_at = done
-        break
-    bar.close()
-    if summary:
-      summary.close()
-    if stopped_at:
-      if stopped_at % train.eval_every:
-        checkpoints.save_unscored(rounded.own_state(unreplicate(state)))
-    elif is_main:
-      best_step = checkpoints.best_step()
-      print(f'{workdir}: trained to step {train.num_steps}; best on validation: step {best_step}')
-    yield state
-    return stopped_at
+    with Training(config, workdir) as training:
+      together = Together([training])
+      together.run(notice.is_for_step)
+      for error in together.failed.values():
+        raise error
+    if training.stopped_at:
+      sys.exit(processes.STOPPED)

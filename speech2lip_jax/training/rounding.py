@@ -126,7 +126,7 @@ def _of_pixels(state: TrainState, change: Callable[[np.ndarray], np.ndarray]) ->
 class Compiled:
   """What is compiled for a training: the same for all people of equal shapes.
 
-  create: constants → the state at step 0. take_step: of `step.make_train_step`.
+  create: constants → the state at step 0. step_of: how many people take their steps at once → `step.make_train_step`.
   """
 
   def __init__(self, model: Speech2Lip, num_channels: int, devices: Sequence[jax.Device]):
@@ -134,12 +134,13 @@ class Compiled:
     self.optimizer: optax.GradientTransformation
     self.optimizer, self.schedule = train_state.make_optimizer(config.train)
     self.create = train_state.state_creator(model, self.optimizer, config, num_channels)
-    self.take_step = train_step.make_train_step(model, self.optimizer, config, devices)
+    self.step_of = functools.cache(
+        lambda num_people: train_step.make_train_step(model, self.optimizer, config, devices, num_people))
     self._seen: set = set()
 
-  def is_first(self, phase: train_step.Phase, resident: Resident) -> bool:
+  def is_first(self, phase: train_step.Phase, resident: Resident, num_people: int) -> bool:
     """Whether no step of that phase has been taken on data of these shapes: it will compile. Asking counts as taking it."""
-    key = phase, tuple(leaf.shape for leaf in jax.tree.leaves(resident))
+    key = phase, num_people, tuple(leaf.shape for leaf in jax.tree.leaves(resident))
     is_first = key not in self._seen
     self._seen.add(key)
     return is_first

@@ -205,11 +205,16 @@ def make_loss(shapes: Speech2Lip, config: ConfigDict) -> Callable:
 
 
 def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict,
-                    devices: Sequence[jax.Device] | None = None) -> Callable:
+                    devices: Sequence[jax.Device] | None = None, num_people: int = 1) -> Callable:
   """The pmapped step (state, batch, resident, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
 
-  Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated. devices: those
-  of `devices.first_of_each_process`, where not all are used.
+  Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated.
+
+  Args:
+    model, optimizer, config: of the person, or for the shapes of several.
+    devices: those of `devices.first_of_each_process`, where not all are used.
+    num_people: where there are more than one, everything but `frozen` has an axis of people behind that of devices, and each takes
+      a step of its own.
   """
   loss_fn = make_loss(model, config)
 
@@ -230,4 +235,5 @@ def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, 
     metrics['metric/grad_norm'] = optax.tree.norm(gradients)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema_params), metrics
 
-  return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=0)
+  of_each = step if num_people == 1 else jax.vmap(step, in_axes=(0, 0, 0, 0, None))
+  return jax.pmap(of_each, axis_name=AXIS, devices=devices, donate_argnums=0)
