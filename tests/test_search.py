@@ -212,14 +212,6 @@ def test_a_trial_that_finished_as_its_process_was_killed_is_told_and_not_run_aga
   assert ran == [] and list(search.states.values()) == [FINISHED]
 
 
-def test_a_trial_whose_values_were_not_all_chosen_is_not_counted(opened):
-  killed = opened()
-  killed._study.ask({'field.width': killed._distributions['field.width']})
-  search = opened()
-  assert [search.take(1).name, search.take(1)] == ['trial_0001', None]
-  search.close()
-
-
 def test_what_another_machine_claimed_is_its_own_until_it_gives_no_sign(tmp_path, monkeypatch):
   mine, theirs = claims.Claims(), claims.Claims()
   assert mine.take(tmp_path) and not mine.take(tmp_path) and not theirs.take(tmp_path)

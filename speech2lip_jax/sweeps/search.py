@@ -22,6 +22,7 @@ from speech2lip_jax.sweeps.run import FINISHED, Board, run_taken
 from speech2lip_jax.sweeps.trials import searched_name, searched_trial, shell
 
 JOURNAL = 'study.log'
+TURN_S = 30  # after which the turn of a process that was killed in it is over
 _STUDY, _SPACE = 'search', 'space'  # in the journal: the study's name, and its attribute with the space in words
 
 
@@ -68,14 +69,13 @@ class Search:
     workdir.mkdir(parents=True, exist_ok=True)
     self._optuna, self._config, self._workdir, self._claims = optuna, config, workdir, Claims()
     self._distributions = {parameter.field: _distribution(parameter) for parameter in space.parameters}
-    self._trial_of: dict[int, Trial] = {}
     self.trials: list[Trial] = []
     self.states: dict[str, str] = {}
     # A file made exclusively: on NFS that holds from machine to machine where the system's locks may not.
-    self._lock = journal.JournalFileOpenLock(str(workdir / 'study.turn'))
+    self._lock = journal.JournalFileOpenLock(str(workdir / 'study.turn'), TURN_S)
     path = workdir / JOURNAL
     with self._turn():
-      appending = journal.JournalFileOpenLock(str(path))
+      appending = journal.JournalFileOpenLock(str(path), TURN_S)
       _without_torn_line(path)
       try:
         storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(path), appending))
@@ -90,11 +90,11 @@ class Search:
         raise InputError(f'{path}: its trials are of another space, {", ".join(there)}, now {", ".join(here)}; give the same '
                          'one, or another --workdir')
       self._refresh()
-    self._failed_before = {frozen.number for frozen in self._frozen('FAIL')}
+    self._failed_before = {trial.name for trial in self.trials if self.states[trial.name] == FAILED}
 
   @contextlib.contextmanager
   def _turn(self) -> Iterator[None]:
-    """While no other process chooses or tells. One that is killed in its turn keeps the others waiting for half a minute."""
+    """While no other process chooses or tells."""
     self._lock.acquire()
     try:
       yield
@@ -102,24 +102,14 @@ class Search:
       with contextlib.suppress(RuntimeError):  # it took so long that another process has ended it
         self._lock.release()
 
-  def _frozen(self, *states: str) -> list[Any]:
-    """Optuna's trials, those in one of the states or all."""
-    return [frozen for frozen in self._study.get_trials(deepcopy=False) if not states or frozen.state.name in states]
-
-  def _is_whole(self, frozen: Any) -> bool:
-    """Whether all its values were written: its process was not killed while it chose them."""
-    return frozen.params.keys() == self._distributions.keys()
-
-  def _made(self, frozen: Any) -> Trial:
-    if frozen.number not in self._trial_of:
-      self._trial_of[frozen.number] = searched_trial(frozen.number, dict(frozen.params), self._config, self._workdir)
-    return self._trial_of[frozen.number]
-
-  def _refresh(self) -> None:
-    whole = [frozen for frozen in self._frozen() if self._is_whole(frozen)]
-    self.trials[:] = map(self._made, whole)
-    states = {'COMPLETE': FINISHED, 'FAIL': FAILED}
-    self.states.update((self._made(frozen).name, states.get(frozen.state.name, RUNNING)) for frozen in whole)
+  def _refresh(self) -> list[Any]:
+    """Brings `trials` and `states` up to date; returns Optuna's trials, in the same order."""
+    drawn, states = self._study.get_trials(deepcopy=False), {'COMPLETE': FINISHED, 'FAIL': FAILED}
+    self.trials += [searched_trial(frozen.number, frozen.params, self._config, self._workdir)
+                    for frozen in drawn[len(self.trials):]]
+    self.states.update((trial.name, states.get(frozen.state.name, RUNNING))
+                       for trial, frozen in zip(self.trials, drawn, strict=True))
+    return drawn
 
   def take(self, num_trials: int) -> Trial | None:
     """Claims a trial: one that nobody works on any more, else a new one.
@@ -134,35 +124,35 @@ class Search:
       InputError: a new trial's folder is there already, of a study that has been deleted.
     """
     with self._turn():
-      for frozen in self._frozen('RUNNING'):
-        if not self._is_whole(frozen):
-          self._failed_before.add(frozen.number)
-          self._tell(frozen.number, None)
-        elif self._claims.take(self._made(frozen).workdir):
-          return self._made(frozen)
-      count = len(self._frozen())
-      if count - len(self._failed_before) >= num_trials:
-        return None
-      if (folder := self._workdir / searched_name(count)).exists():
-        raise InputError(f'{folder}: is there already, and of no trial in {JOURNAL}; move it away, or give another --workdir')
-      # A sampler for each: a search that goes on chooses as if it had never stopped, and no two processes choose the same.
-      seed = np.random.SeedSequence([self._config.seed, count]).generate_state(1)
-      self._study.sampler = self._optuna.samplers.TPESampler(seed=int(seed[0]), constant_liar=True)
-      asked = self._study.ask(self._distributions)
-      self._refresh()
-      trial = self._trial_of[asked.number]
-      self._claims.take(trial.workdir)
-      return trial
+      while True:
+        drawn = self._refresh()
+        for trial in self.trials:
+          if self.states[trial.name] == RUNNING and self._claims.take(trial.workdir):
+            return trial
+        if len(drawn) - len(self._failed_before) >= num_trials:
+          return None
+        if (folder := self._workdir / searched_name(len(drawn))).exists():
+          raise InputError(f'{folder}: is there already, and of no trial in {JOURNAL}; move it away, or give another --workdir')
+        self._study.add_trial(self._optuna.trial.create_trial(
+            state=self._optuna.trial.TrialState.RUNNING, params=self._choice(drawn), distributions=self._distributions))
 
-  def _tell(self, number: int, score: float | None) -> None:
-    state = self._optuna.trial.TrialState
-    self._study.tell(number, score, state.FAIL if score is None else state.COMPLETE, skip_if_finished=True)
+  def _choice(self, drawn: list[Any]) -> dict[str, Any]:
+    """The values of the trial after those, by field, chosen in memory so that it enters the journal whole.
+
+    Each trial has a sampler of its own: a search that goes on chooses as if it had never stopped, and no two processes the same.
+    """
+    seed = np.random.SeedSequence([self._config.seed, len(drawn)]).generate_state(1)
+    study = self._optuna.create_study(direction='maximize', sampler=self._optuna.samplers.TPESampler(
+        seed=int(seed[0]), constant_liar=True))
+    study.add_trials(drawn)
+    return study.ask(self._distributions).params
 
   def end(self, trial: Trial) -> None:
     """Tells what a trial has come to, by its files, and lets go of it."""
     with self._turn():
-      number = next(number for number, other in self._trial_of.items() if other is trial)
-      self._tell(number, result(trial)[SELECTED_BY] if trial.metrics_json.is_file() else None)
+      score = result(trial)[SELECTED_BY] if trial.metrics_json.is_file() else None
+      state = self._optuna.trial.TrialState
+      self._study.tell(self.trials.index(trial), score, state.FAIL if score is None else state.COMPLETE, skip_if_finished=True)
       self._claims.drop(trial.workdir)
       self._refresh()
 
@@ -174,8 +164,7 @@ class Search:
 
   def failed(self) -> list[Trial]:
     """The trials that have failed since this process began."""
-    return [trial for number, trial in sorted(self._trial_of.items())
-            if self.states[trial.name] == FAILED and number not in self._failed_before]
+    return [trial for trial in self.trials if self.states[trial.name] == FAILED and trial.name not in self._failed_before]
 
   def sign(self) -> None:
     """To be called often while trials run."""
