@@ -234,8 +234,8 @@ def test_what_another_machine_claimed_is_its_own_until_it_gives_no_sign(tmp_path
 
 # ---- the verb
 
-# The verb, but for the subject and what trials do: each writes its number into a file, waits while there is a file `wait`, and
-# leaves what training and evaluation leave.
+# The verb, but for the subject and what trials do: each writes its name into a file, waits while there is a file `wait`, and leaves
+# what training and evaluation leave, or fails where there is a file of its name.
 VERB = '''
 import json, sys
 from speech2lip_jax import cli, sweep
@@ -250,6 +250,7 @@ def commands(trial, *_):
   return [['sh', '-c', f"""
       echo {trial.name} >> {home}/ran
       while [ -e {home}/wait ]; do sleep 0.05; done
+      [ -e {home}/{trial.name} ] && exit 3
       mkdir -p {trial.workdir}/eval && echo '{log}' > {trial.workdir}/log.jsonl
       echo '{{"psnr_lip": 30}}' > {trial.metrics_json}"""]]
 
@@ -305,6 +306,17 @@ def test_ctrl_c_leaves_the_trial_to_the_next_command(tmp_path):
   again = start(tmp_path, 1)
   out, _ = again.communicate(timeout=60)
   assert '1 of 1 trials are complete' in out and ran(tmp_path, 2) == ['trial_0000'] * 2
+
+
+def test_a_search_with_too_few_complete_trials_ends_with_status_one_and_goes_on_when_given_again(tmp_path):
+  (tmp_path / 'trial_0000').touch()
+  first = start(tmp_path, 1)
+  out, told = first.communicate(timeout=60)
+  assert first.returncode == 1 and out == f'{tmp_path / "run"}: 0 of 1 trials are complete; the same command goes on\n'
+  assert told.endswith(f'failed: trial_0000; see {tmp_path / "run" / "trial_0000" / "sweep.log"}\n')
+  again = start(tmp_path, 1)
+  out, _ = again.communicate(timeout=60)
+  assert again.returncode == 0 and '1 of 1 trials are complete' in out and ran(tmp_path, 2) == ['trial_0000', 'trial_0001']
 
 
 FORKS = '''
