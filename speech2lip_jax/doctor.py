@@ -24,7 +24,8 @@ NEEDED_ENCODERS = {'libx264': 'the pictures of every mp4', 'aac': 'the sound of 
 OPTIONAL_ENCODERS = {'libx265': 'dub --codec hevc', 'prores_ks': 'dub --codec prores'}
 EXTRAS = {'preprocess': 'preprocess and dub, which look for faces', 'convert': 'convert, which reads PyTorch files',
           'speech': "config.audio.features='hf:…', speech encoders of Hugging Face", 'tts': 'dub --text with a neural voice',
-          'app': 'app, the page in the browser', 'slurm': 'sweep --launcher slurm', 'test': 'the tests'}
+          'app': 'app, the page in the browser', 'slurm': 'sweep --launcher slurm',
+          'search': 'sweep where get_hyper returns a space', 'test': 'the tests'}
 
 
 class Finding(NamedTuple):

@@ -8,6 +8,12 @@ again, the same command leaves finished trials alone and goes on with the others
 they are one array of jobs, which goes on without this command: Ctrl-C or --nowait leaves it, --collect makes the table of what is
 finished. --launcher jobset writes a manifest for Kubernetes (docs/scaling.md). DIR then holds
 results.csv (a line a trial), table.md and table.csv (a row for trials that differ in their seed alone), plot.svg and best.py.
+
+    speech2lip sweep --config configs/search.py --workdir runs/search --config.data.path=subjects/anna --num_trials 40
+
+Where get_hyper returns a space instead, Optuna chooses the trials one after another, by the best PSNR of the mouth on each one's
+validation frames (pip install 'speech2lip_jax[search]'). The same command on other machines that see DIR works on the same
+search. Given again, it goes on until that many trials are complete, those first that a killed command left.
 """
 import pathlib
 import signal
@@ -36,6 +42,7 @@ _SLURM = flags.DEFINE_multi_string('slurm', [], 'An option of sbatch as submitit
                                    'gpus_per_node=1, cpus_per_task=8, mem=32GB, time=240 (minutes); the flag may repeat.')
 _WAIT = flags.DEFINE_bool('wait', True, 'With slurm: wait for the jobs and show them; --nowait: leave them to SLURM.')
 _COLLECT = flags.DEFINE_bool('collect', False, 'Start nothing: make the table of the trials that are finished.')
+_NUM_TRIALS = flags.DEFINE_integer('num_trials', None, 'Where get_hyper returns a space: trials to complete in all.', lower_bound=1)
 _IMAGE = flags.DEFINE_string('image', None, 'With jobset: the image of the containers, which holds this package.')
 _CLAIM = flags.DEFINE_string('claim', 'speech2lip', 'With jobset: the PersistentVolumeClaim of the disk with subject and workdir.')
 _MOUNT = flags.DEFINE_string('mount', '/data', 'With jobset: where that disk is in the pods.')
@@ -52,6 +59,7 @@ def main() -> None:
   if not WORKDIR.value:
     raise InputError('--workdir is missing: the folder for the trials and their table')
   from speech2lip_jax.data.dataset import load_subject
+  from speech2lip_jax.sweeps import hyper
   from speech2lip_jax.sweeps.results import write_results
   from speech2lip_jax.sweeps.run import run_trials, tell
   from speech2lip_jax.sweeps.trials import commands, load_hyper, make_trials, shell
@@ -59,7 +67,14 @@ def main() -> None:
   flag, judge = flags.FLAGS['config'], flags.FLAGS['judge'].value
   recipe, given = config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
   workdir = pathlib.Path(WORKDIR.value)
-  trials = make_trials(load_hyper(recipe), flags.FLAGS.config, workdir)
+  found = load_hyper(recipe)
+  if isinstance(found, hyper.Space):
+    make_trials(hyper.ends(found), flags.FLAGS.config, workdir)
+    _search(found, workdir, lambda trial: commands(trial, recipe, given, judge))
+    return
+  if _NUM_TRIALS.value:
+    raise InputError('--num_trials: is for a get_hyper that returns a space; this one lists its trials')
+  trials = make_trials(found, flags.FLAGS.config, workdir)
   chosen = [trial for trial in trials if _ONLY.value in (None, trial.name)]
   if not chosen:
     raise InputError(f'--only={_ONLY.value}: no such trial; one of: {", ".join(trial.name for trial in trials)}')
@@ -82,11 +97,11 @@ def main() -> None:
     left = jobs_left()  # another sweep may have gone on since
     for trial in trials:
       config_file.claim_workdir(trial.workdir, trial.config, may_change=())  # a folder of another sweep is told before any work
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children end with this process
+    _end_with_children()
     if _LAUNCHER.value == 'slurm':
       failed = _on_slurm(trials, left, workdir)
     else:
-      at_once = _AT_ONCE.value or max(1, len(find_devices().names)) * _PER_DEVICE.value
+      at_once = _at_once_here()
       jobs = {name: Job(shell(argvs), workdir / name / 'sweep.log') for name, argvs in left.items()}
       failed = run_trials(trials, jobs, workdir, LocalLauncher(at_once, _PER_DEVICE.value), at_once)
     if failed is None:
@@ -98,6 +113,55 @@ def main() -> None:
   if failed:
     sys.exit(1)
   print(usage.next_command('train', config=workdir / 'best.py', workdir='RUN'))
+
+
+def _end_with_children() -> None:
+  """At SIGTERM the trials that run here are ended first."""
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def _at_once_here() -> int:
+  return _AT_ONCE.value or max(1, len(find_devices().names)) * _PER_DEVICE.value
+
+
+def _search(space, workdir: pathlib.Path, left) -> None:
+  """The verb where Optuna chooses. left: gives the commands that a trial still needs."""
+  from speech2lip_jax.data.dataset import load_subject
+  from speech2lip_jax.sweeps.run import FINISHED, RUNNING, tell
+  from speech2lip_jax.sweeps.search import JOURNAL, Search, run_search
+  from speech2lip_jax.workdir import config_file
+  config, wanted = flags.FLAGS.config, _NUM_TRIALS.value
+  if _LAUNCHER.value != 'local':
+    raise InputError(f'--launcher {_LAUNCHER.value}: get_hyper returns a space, whose trials are chosen one after another; start '
+                     'this command without --launcher in several jobs, with the same --workdir')
+  for name, value in (('dry_run', _DRY_RUN.value), ('only', _ONLY.value)):
+    if value:
+      raise InputError(f'--{name}: is for a get_hyper that lists its trials; this one returns a space')
+  if _COLLECT.value:
+    if not (workdir / JOURNAL).is_file():
+      raise InputError(f'{workdir}: has no {JOURNAL}; no search has begun there')
+    search = Search(space, config, workdir)
+    tell(search.trials, search.states, workdir)
+    return
+  if not wanted:
+    raise InputError('--num_trials is missing: get_hyper returns a space; give how many trials are to be chosen from it')
+  load_subject(config.data.path)  # a mistake that all trials would share
+  search = Search(space, config, workdir)
+  for trial in search.trials:
+    config_file.claim_workdir(trial.workdir, trial.config, write=False, may_change=())
+  _end_with_children()
+  run_search(search, wanted, left, LocalLauncher(_at_once_here(), _PER_DEVICE.value), _at_once_here())
+  print(search.write_results(), end='')
+  states = list(search.states.values())
+  for trial in search.failed():
+    print(f'failed: {trial.name}; see {trial.log}', file=sys.stderr)
+  complete, elsewhere = states.count(FINISHED), states.count(RUNNING)
+  print(f'{workdir}: {complete} of {wanted} trials are complete' + (f', {elsewhere} at work elsewhere' if elsewhere else '') + (
+      '' if complete >= wanted else '; the same command goes on'))
+  if complete < wanted and not elsewhere:
+    sys.exit(1)
+  if complete:
+    print(usage.next_command('train', config=workdir / 'best.py', workdir='RUN'))
 
 
 def _states(trials) -> dict[str, str]:

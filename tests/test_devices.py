@@ -33,7 +33,9 @@ def test_every_recipe_and_trial_runs_on_any_number_of_devices(name, num_devices,
   module = importlib.import_module(f'speech2lip_jax.configs.{name}')
   configs = [module.get_config()]
   if hasattr(module, 'get_hyper'):
-    configs += [trial.config for trial in make_trials(module.get_hyper(hyper), configs[0], tmp_path)]
+    found = module.get_hyper(hyper)
+    trials = hyper.ends(found) if isinstance(found, hyper.Space) else found
+    configs += [trial.config for trial in make_trials(trials, configs[0], tmp_path)]
   for config in configs:
     count = used(config, num_devices)
     assert 1 <= count <= num_devices and config.train.batch_size % count == 0

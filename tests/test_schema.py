@@ -146,7 +146,9 @@ def test_every_installed_recipe_is_in_range_and_so_are_its_trials(recipe):
   module = recipes.load(recipe)
   schema.check(module.get_config(), 'expert' if recipe == 'expert' else 'default')
   if hasattr(module, 'get_hyper'):
-    assert trials.make_trials(trials.load_hyper(module.__file__), module.get_config(), pathlib.Path('runs'))
+    found = trials.load_hyper(module.__file__)
+    assert trials.make_trials(hyper.ends(found) if isinstance(found, hyper.Space) else found, module.get_config(),
+                              pathlib.Path('runs'))
 
 
 def test_a_sweep_is_refused_before_its_first_trial_by_the_trial_and_field():

@@ -6,9 +6,15 @@ A trial is a dict of overrides, {'train.learning_rate': 1e-3, 'seed': 0}, with i
       rates = hyper.sweep('train.learning_rate', [1e-3, 2e-3])
       return hyper.product(rates + hyper.named('no noise', {'audio.noise_std': 0.0}), hyper.sweep('seed', range(3)))
 
-Trials that differ in their seed alone are one row of the table.
+Trials that differ in their seed alone are one row of the table. Instead of a list, `get_hyper` may return a space, whose
+trials Optuna chooses, each by what those before it have come to (`search`):
+
+      return hyper.space(hyper.real('train.learning_rate', 1e-4, 1e-2, log=True), hyper.integer('field.width', 32, 128),
+                         hyper.choice('audio.features', ['mel', 'mel+whisper']))
 """
+import dataclasses
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -64,3 +70,95 @@ def zipit(*sweeps: list[Overrides]) -> list[Overrides]:
   if len({len(part) for part in sweeps}) > 1:
     raise InputError(f'get_hyper: zipit of sweeps of {", ".join(str(len(part)) for part in sweeps)} trials; they must be as long')
   return [_merged(parts) for parts in zip(*sweeps, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+  """A range of numbers for a config field, both ends included; log: as likely in each decade."""
+  field: str
+  low: float
+  high: float
+  log: bool
+
+  @property
+  def ends(self) -> tuple[Any, ...]:
+    """Its two ends."""
+    return self.low, self.high
+
+
+class Integer(Real):
+  """A range of whole numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Values for a config field, in no order."""
+  field: str
+  ends: tuple[Any, ...]
+
+
+Parameter = Real | Choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """What a search chooses from: a value of each parameter for a trial."""
+  parameters: tuple[Parameter, ...]
+
+
+def _range(kind: type[Real], field: str, low: float, high: float, log: bool) -> Real:
+  if not low < high or not all(map(math.isfinite, (low, high))) or (log and low <= 0):
+    raise InputError(f'get_hyper: hyper.{kind.__name__.lower()}({field!r}, {low!r}, {high!r}{", log=True" if log else ""}): must '
+                     f'begin below its end{" and above 0" if log else ""}')
+  return kind(field, low, high, log)
+
+
+def real(field: str, low: float, high: float, log: bool = False) -> Real:
+  """A range of a space: `low` … `high`, as likely in each decade with `log`.
+
+  Raises:
+    InputError: there is nothing between the ends, or with log not all is above 0.
+  """
+  return _range(Real, field, float(low), float(high), log)
+
+
+def integer(field: str, low: int, high: int, log: bool = False) -> Real:
+  """`real` of whole numbers.
+
+  Raises:
+    InputError: as `real`, or an end is not a whole number.
+  """
+  if not (isinstance(low, int) and isinstance(high, int)):
+    raise InputError(f'get_hyper: hyper.integer({field!r}, {low!r}, {high!r}): must begin and end with whole numbers')
+  return _range(Integer, field, low, high, log)
+
+
+def choice(field: str, values: Iterable[Any]) -> Choice:
+  """Values of a space in no order.
+
+  Raises:
+    InputError: they are fewer than two.
+  """
+  ends = tuple(values)
+  if len(ends) < 2:
+    raise InputError(f'get_hyper: hyper.choice({field!r}, {list(ends)!r}): must have two values or more')
+  return Choice(field, ends)
+
+
+def space(*parameters: Parameter) -> Space:
+  """A space to search, of parameters made by `real`, `integer` and `choice`.
+
+  Raises:
+    InputError: there are none, or two of one field.
+  """
+  fields = [parameter.field for parameter in parameters]
+  if not fields:
+    raise InputError('get_hyper: hyper.space() has no parameters; give hyper.real, hyper.integer or hyper.choice')
+  if twice := next((field for field in fields if fields.count(field) > 1), None):
+    raise InputError(f'get_hyper: hyper.space has config.{twice} twice')
+  return Space(parameters)
+
+
+def ends(searched: Space) -> list[Overrides]:
+  """A trial for each end of each range and each value of each choice, which the config must take for all between to be in range."""
+  return [{parameter.field: end} for parameter in searched.parameters for end in parameter.ends]

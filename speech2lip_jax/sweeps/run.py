@@ -14,16 +14,18 @@ POLL_S = 0.5
 
 
 class Board:
-  """The state of every trial: a table that is drawn over itself in a terminal, a line for each change elsewhere."""
+  """The state of every trial: a table that is drawn over itself in a terminal, a line for each change elsewhere.
+
+  trials: may grow.
+  """
 
   def __init__(self, trials: list[Trial], stream: TextIO):
     self._trials, self._stream, self._live = trials, stream, stream.isatty()
-    self._width = max(len(trial.name) for trial in trials)
     self._told: dict[str, str] = {}
     self._drawn = 0
 
   def _line(self, trial: Trial, state: str) -> str:
-    text = f'{trial.name:<{self._width}}  {state:<8}'
+    text = f'{trial.name:<{max(len(other.name) for other in self._trials)}}  {state:<8}'
     if state == WAITING:
       return text
     step, eta, score = progress(trial)
@@ -58,17 +60,32 @@ class Board:
 
 def run(jobs: dict[str, Job], states: dict[str, str], launcher: Launcher, at_once: int,
         changed: Callable[[str | None], None]) -> None:
-  """Runs jobs by trial name, at_once at a time; on any exception, Ctrl-C too, those running are ended first.
+  """`run_taken` of jobs by trial name, in turn."""
+  items = iter(jobs.items())
+  run_taken(lambda: next(items, None), states, launcher, at_once, changed)
 
-  states: of all trials, updated here; changed(name): called when a trial has ended, and with None between.
+
+def run_taken(take: Callable[[], tuple[str, Job] | None], states: dict[str, str], launcher: Launcher, at_once: int,
+              changed: Callable[[str | None], None]) -> None:
+  """Runs jobs, at_once at a time; on any exception, Ctrl-C too, those running are ended first.
+
+  Args:
+    take: gives a trial's name and job, or None where nothing is to begin before another trial has ended.
+    states: of all trials, updated here.
+    launcher: where they run.
+    at_once: how many at one time.
+    changed: called with the name of a trial when it has ended, and with None between.
   """
-  waiting = list(jobs)
   running: dict[str, Any] = {}  # by name, the launcher's handles
+  is_more = True
   try:
-    while waiting or running:
-      while waiting and len(running) < at_once:
-        name = waiting.pop(0)
-        running[name], states[name] = launcher.submit(jobs[name]), RUNNING
+    while True:
+      while is_more and len(running) < at_once:
+        if is_more := (taken := take()) is not None:
+          name, job = taken
+          running[name], states[name] = launcher.submit(job), RUNNING
+      if not running:
+        break
       changed(None)
       time.sleep(POLL_S)
       for name, handle in list(running.items()):
@@ -76,6 +93,7 @@ def run(jobs: dict[str, Job], states: dict[str, str], launcher: Launcher, at_onc
         if state != RUNNING:
           states[name] = FINISHED if state == DONE else FAILED
           del running[name]
+          is_more = True
           changed(name)
   finally:
     launcher.cancel(list(running.values()))

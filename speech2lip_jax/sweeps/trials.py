@@ -17,11 +17,11 @@ from speech2lip_jax.sweeps import hyper
 from speech2lip_jax.sweeps.results import Trial
 
 
-def load_hyper(config_file: str) -> list[hyper.Overrides]:
-  """The trials that the file's `get_hyper` returns.
+def load_hyper(config_file: str) -> list[hyper.Overrides] | hyper.Space:
+  """The trials that the file's `get_hyper` returns, or the space.
 
   Raises:
-    InputError: there is no such file, it has no get_hyper, or that returns no trials.
+    InputError: there is no such file, it has no get_hyper, or that returns no trials, or parameters outside of a space.
   """
   if not os.path.isfile(config_file):
     raise InputError(f'--config={config_file}: no such file; give for example configs/ablation.py')
@@ -31,7 +31,12 @@ def load_hyper(config_file: str) -> list[hyper.Overrides]:
   spec.loader.exec_module(module)
   if not hasattr(module, 'get_hyper'):
     raise InputError(f'--config={config_file}: has no get_hyper(hyper), which lists the trials; configs/ablation.py has one')
-  found = list(module.get_hyper(hyper))
+  found = module.get_hyper(hyper)
+  if isinstance(found, hyper.Space):
+    return found
+  found = [found] if isinstance(found, hyper.Parameter) else list(found)
+  if any(isinstance(item, hyper.Parameter) for item in found):
+    raise InputError(f'--config={config_file}: its get_hyper returns parameters; put them into hyper.space(…)')
   if not found:
     raise InputError(f'--config={config_file}: its get_hyper returns no trials')
   return found
@@ -72,6 +77,18 @@ def make_trials(found: list[hyper.Overrides], config: ConfigDict, workdir: pathl
     row = ','.join(part for part in label.split(',') if part != f'{hyper.SEED}={overrides.get(hyper.SEED)}')
     trials.append(Trial(name, row or 'the config', overrides, trial_config, workdir / name))
   return trials
+
+
+def searched_name(number: int) -> str:
+  """The name of a search's trial."""
+  return f'trial_{number:04}'
+
+
+def searched_trial(number: int, values: dict[str, Any], config: ConfigDict, workdir: pathlib.Path) -> Trial:
+  """A search's trial of values by field. Whether they go together, its training says."""
+  name = searched_name(number)
+  words = ', '.join(f'{field}={value:.4g}' if isinstance(value, float) else f'{field}={value}' for field, value in values.items())
+  return Trial(name, f'{name}: {words}', values, _overridden(config, values), workdir / name)
 
 
 def commands(trial: Trial, config_file: str, given: dict[str, Any], judge: str | None) -> list[list[str]]:

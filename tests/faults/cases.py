@@ -79,6 +79,13 @@ def _trials_of_a_moment(home: pathlib.Path) -> None:
   trials.commands = commands
 
 
+def _searched_trials_of_a_moment(home: pathlib.Path) -> None:
+  """Likewise a search's; a killed process's turn is over soon."""
+  from speech2lip_jax.sweeps import search
+  _trials_of_a_moment(home)
+  search.TURN_S = 3
+
+
 def tiny_config():
   """The smoke recipe in two steps of its first phase: one compilation."""
   from speech2lip_jax.configs import smoke
@@ -92,6 +99,7 @@ def tiny_config():
 
 TINY = 'from tests.faults.cases import tiny_config as get_config\n'
 SWEEP = TINY + "\n\ndef get_hyper(hyper):\n  return hyper.sweep('seed', [0, 1])\n"
+SEARCH = TINY + "\n\ndef get_hyper(hyper):\n  return hyper.space(hyper.integer('seed', 0, 100))\n"
 
 
 def _old_files(*names: str) -> Callable[[pathlib.Path, pathlib.Path], None]:
@@ -122,6 +130,8 @@ CASES = {
     'evaluate': Case(('evaluate', '--workdir={home}/run', '--nobaselines', '--out={out}')),
     'evaluate, two videos': Case(('evaluate', '--video={home}/talk.mp4', '--against={home}/talk.mp4', '--out={out}')),
     'sweep': Case(('sweep', '--config={home}/sweep.py', '--workdir={out}', '--config.data.path={home}/toy'), _trials_of_a_moment),
+    'sweep, a search': Case(('sweep', '--config={home}/search.py', '--workdir={out}', '--config.data.path={home}/toy',
+                             '--num_trials=2'), _searched_trials_of_a_moment),
     'convert lpips': Case(('convert', '--kind=lpips', '--src=lpips.pth', '--out={out}/lpips.npz'), _golden_files,
                           _old_files('lpips.npz'), ('lpips.npz',)),
     'convert syncnet': Case(('convert', '--kind=syncnet', '--src={home}/tiny.py', '--out={out}'), _golden_files),
@@ -143,3 +153,4 @@ def write_inputs(home: pathlib.Path) -> None:
   wavfile.write(home / 'a.wav', 16_000, (32767 * sound).astype(np.int16))
   (home / 'tiny.py').write_text(TINY)
   (home / 'sweep.py').write_text(SWEEP)
+  (home / 'search.py').write_text(SEARCH)

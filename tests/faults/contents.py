@@ -56,11 +56,11 @@ def _checkpoint(folder: pathlib.Path) -> str:
 
 
 def contents(folder: pathlib.Path) -> dict[str, str]:
-  """{path: digest} of what a run left, but for times, logs of programs, and what serves a later run alone."""
+  """{path: digest} of what a run left, but for times, logs of programs, what serves a later run alone, and Optuna's old locks."""
   found = {}
   for path in sorted(folder.rglob('*')):
     name, parts = path.relative_to(folder), path.relative_to(folder).parts
-    if set(parts) & set(LEFT_OUT) or parts[-1] in ('.lock', '.lock.holder') or path.suffix in ('.log', '.html'):
+    if set(parts) & set(LEFT_OUT) or parts[-1] in ('.lock', '.lock.holder') or path.suffix in ('.log', '.html', '.rename'):
       if '.part' not in parts[-1]:
         continue
     if 'checkpoints' in parts:

@@ -145,7 +145,7 @@ def _import_all() -> None:
   from speech2lip_jax.preprocess import pipeline, video  # noqa: F401
   from speech2lip_jax.released import import_networks, import_workdir  # noqa: F401
   from speech2lip_jax.report import compare_videos, held_out  # noqa: F401
-  from speech2lip_jax.sweeps import run  # noqa: F401
+  from speech2lip_jax.sweeps import search  # noqa: F401
   from speech2lip_jax.sync import assess  # noqa: F401
   from speech2lip_jax.synthetic import subject  # noqa: F401
   from speech2lip_jax.training import loop  # noqa: F401
