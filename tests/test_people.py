@@ -15,7 +15,7 @@ from speech2lip_jax.common.files import lock
 from speech2lip_jax.configs import smoke
 from speech2lip_jax.data import input_pipeline
 from speech2lip_jax.rendering.predictor import Predictor
-from speech2lip_jax.training import beginning, frozen, loop, people, preemption, rounding
+from speech2lip_jax.training import beginning, frozen, loop, people, plan, preemption, rounding
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.workdir import checkpoint
 from speech2lip_jax.workdir.run import open_run
@@ -54,6 +54,7 @@ def together(subjects, tmp_path_factory):
   rounding.forget()
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(train_step, 'make_loss', counted)
+    patch.setattr(plan, 'compiles_ahead', lambda: True)  # as on an accelerator
     everybody = people.people_of(subjects, config(), str(runs))
     people.train_people(everybody, everybody, str(runs))
   return runs, traced

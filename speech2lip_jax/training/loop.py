@@ -20,12 +20,11 @@ from speech2lip_jax.common.progress import Bar, stage
 from speech2lip_jax.configs import schema as config_schema
 from speech2lip_jax.data.input_pipeline import Batch, TrainBatches, make_resident, prefetch
 from speech2lip_jax.sync.syncnet_expert import SyncNetExpert, face_boxes
-from speech2lip_jax.training import rounding
+from speech2lip_jax.training import plan, rounding
 from speech2lip_jax.training import step as train_step
 from speech2lip_jax.training.beginning import begin, check_init
 from speech2lip_jax.training.frozen import check_lpips, open_frozen
 from speech2lip_jax.training.on_devices import OnDevices, Prepared
-from speech2lip_jax.training.plan import idle_devices, num_devices_used, what_will_not_happen
 from speech2lip_jax.training.preemption import Notice
 from speech2lip_jax.training.validation import Validation
 from speech2lip_jax.workdir import checkpoint, config_file
@@ -102,7 +101,7 @@ class Training:
   def _open(self, stack: contextlib.ExitStack) -> None:
     config, workdir, train, is_main = self.config, self.workdir, self.config.train, self._is_main
     config_schema.check(config)
-    devices = first_of_each_process(num_devices_used(config, jax.device_count(), jax.process_count()))
+    devices = first_of_each_process(plan.num_devices_used(config, jax.device_count(), jax.process_count()))
     run = open_run(config, axis_name=train_step.AXIS)
     check_lpips(run)
     check_init(config)
@@ -110,8 +109,8 @@ class Training:
     pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
     if is_main:
       stack.enter_context(lock(pathlib.Path(workdir), 'training'))
-    notes = (config_file.claim_workdir(workdir, config, write=is_main) + what_will_not_happen(config)
-             + idle_devices(config, jax.device_count(), len(devices)))
+    notes = (config_file.claim_workdir(workdir, config, write=is_main) + plan.what_will_not_happen(config)
+             + plan.idle_devices(config, jax.device_count(), len(devices)))
     for line in notes if is_main else []:
       print(line, file=sys.stderr)
 
@@ -142,12 +141,8 @@ class Training:
     self.prepared = Prepared(compiled, first_step, self._rounded.state(state), self._rounded.resident(resident),
                              self._rounded.constants, frozen, tuple(devices))
 
-    def make(step):
-      phase = train_step.phase_of_step(step, config)
-      batch = batches.batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual)
-      return shard(batch, len(devices) // jax.process_count())
-
-    self._batches = prefetch(make, range(first_step, train.num_steps), config.data.prefetch)
+    self._make_batch, self._num_local = batches.batch, len(devices) // jax.process_count()
+    self._batches = prefetch(self.make_batch, range(first_step, train.num_steps), config.data.prefetch)
     stack.callback(self._batches.close)
     self._bar = Bar(total=train.num_steps, initial=first_step, unit='step', show=self._show, compiles=first_step < train.num_steps)
     self._timer = _WarmSteps(first_step)
@@ -157,9 +152,15 @@ class Training:
     self._on, self._row = on, row
     del self.prepared  # the devices hold it now
 
-  def batch(self, will_compile: bool) -> Batch:
-    """The batch of the next step, with a leading axis of devices."""
-    if will_compile:
+  def make_batch(self, step: int) -> Batch:
+    """The batch of any step, with a leading axis of devices."""
+    phase = train_step.phase_of_step(step, self.config)
+    return shard(self._make_batch(step, with_frames=phase.blend, with_sync=phase.sync, with_perceived=phase.perceptual),
+                 self._num_local)
+
+  def next_batch(self, waits: bool) -> Batch:
+    """The batch of the next step. waits: whether that step has to wait until it is compiled."""
+    if waits:
       self._bar.compiling()
     return next(self._batches)
 
@@ -254,6 +255,11 @@ class Together:
     self.failed: dict[int, InputError | OSError] = {}
     for row, training in enumerate(trainings):
       training.place(self.on, row)
+    if plan.compiles_ahead():
+      steps = range(self.config.train.num_steps - 1, self.done - 1, -1)
+      first_steps = {train_step.phase_of_step(step, self.config): step for step in steps}
+      for phase, step in sorted(first_steps.items(), key=lambda item: item[1]):
+        self.on.compile(phase, [training.make_batch(step) for training in trainings])
 
   @property
   def is_over(self) -> bool:
@@ -262,8 +268,9 @@ class Together:
 
   def take_step(self) -> None:
     """Takes a step of each; one that failed goes on unseen."""
-    compiles = self.on.will_compile(train_step.phase_of_step(self.done, self.config))
-    self.on.take_step([training.batch(compiles) for training in self.trainings])
+    phase = train_step.phase_of_step(self.done, self.config)
+    compiles = not self.on.is_compiled(phase)
+    self.on.take_step(phase, [training.next_batch(compiles) for training in self.trainings])
     if compiles:
       self.on.wait()
     self.done += 1

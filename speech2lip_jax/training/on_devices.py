@@ -1,6 +1,7 @@
 """What steps change and read, on the devices: of one person over all of them, or of several people stacked on one."""
-from collections.abc import Sequence
-from typing import NamedTuple
+import concurrent.futures
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,6 +44,7 @@ class OnDevices:
     serves any number of them. More than one place needs a single device."""
     first = people[0]
     self._compiled, self._slots, self._metrics = first.compiled, slots, None
+    self._steps: dict[Phase, concurrent.futures.Future[Callable]] = {}
     stacked = [(each.state, each.resident, each.constants) for each in people]
     rows = stacked[0] if slots == 1 else self._stacked(stacked, 0)
     self.states, self._resident, self._constants, self._frozen = replicate((*rows, first.frozen), first.devices)
@@ -54,15 +56,23 @@ class OnDevices:
     filled = [*trees, *[trees[-1]] * (self._slots - len(trees))]
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves], axis), *filled)
 
-  def will_compile(self, phase: Phase) -> bool:
-    """Whether the next step, of that phase, compiles. Asking counts as taking it."""
-    return self._compiled.is_first(phase, self._resident, self._slots)
+  def compile(self, phase: Phase, batches: Sequence[Batch]) -> None:
+    """Lets a thread compile the steps of a phase, by batches such as they will have, if that was not begun."""
+    if phase not in self._steps:
+      self._steps[phase] = self._compiled.step(phase, self._slots, self._arguments(batches))
 
-  def take_step(self, batches: Sequence[Batch]) -> None:
+  def is_compiled(self, phase: Phase) -> bool:
+    """Whether a step of that phase need not wait for it."""
+    return phase in self._steps and self._steps[phase].done()
+
+  def take_step(self, phase: Phase, batches: Sequence[Batch]) -> None:
     """A step of each person, by their batches with a leading axis of devices."""
+    self.compile(phase, batches)
+    self.states, self._metrics = self._steps[phase].result()(*self._arguments(batches))
+
+  def _arguments(self, batches: Sequence[Batch]) -> tuple[Any, ...]:
     batch = batches[0] if self._slots == 1 else self._stacked(batches, 1)
-    step = self._compiled.step_of(self._slots)
-    self.states, self._metrics = step(self.states, batch, self._resident, self._constants, self._frozen)
+    return self.states, batch, self._resident, self._constants, self._frozen
 
   def wait(self) -> None:
     """Returns when the last step is done."""

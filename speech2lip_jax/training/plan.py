@@ -1,4 +1,5 @@
 """What a recipe will do on the devices at hand, told before it begins."""
+import jax
 from ml_collections import ConfigDict
 
 from speech2lip_jax.common.devices import most_sharing
@@ -50,3 +51,12 @@ def what_will_not_happen(config: ConfigDict) -> list[str]:
     lines.append('lips will not be trained by the perceptual distance: that begins at config.perceptual.start_step='
                  f'{config.perceptual.start_step} and ends at step {end}, where Blend-Net or the end comes')
   return lines
+
+
+def compiles_ahead() -> bool:
+  """Whether later steps are compiled by a thread while earlier ones are taken.
+
+  Not on a CPU, where both want the same cores: HD's default then took 162 s instead of 144. Several processes, which may tune
+  kernels together, compile in the order of their steps.
+  """
+  return jax.default_backend() != 'cpu' and jax.process_count() == 1

@@ -4,6 +4,7 @@ Lip images get more rows and columns, in which their border is carried on; those
 seen in a frame. What is not shape but number (where the lips lie, the focal length) goes to the device as arrays. A checkpoint has
 a person's own shapes, so workdirs know nothing of this. Every training goes this way, of one person too: the results are the same.
 """
+import concurrent.futures
 import copy
 import functools
 from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ def _of_pixels(state: TrainState, change: Callable[[np.ndarray], np.ndarray]) ->
 class Compiled:
   """What is compiled for a training: the same for all people of equal shapes.
 
-  create: constants → the state at step 0. step_of: how many people take their steps at once → `step.make_train_step`.
+  create: constants → the state at step 0.
   """
 
   def __init__(self, model: Speech2Lip, num_channels: int, devices: Sequence[jax.Device]):
@@ -134,16 +135,23 @@ class Compiled:
     self.optimizer: optax.GradientTransformation
     self.optimizer, self.schedule = train_state.make_optimizer(config.train)
     self.create = train_state.state_creator(model, self.optimizer, config, num_channels)
-    self.step_of = functools.cache(
+    self._step_of = functools.cache(
         lambda num_people: train_step.make_train_step(model, self.optimizer, config, devices, num_people))
-    self._seen: set = set()
+    self._steps: dict[tuple, concurrent.futures.Future[Callable]] = {}
 
-  def is_first(self, phase: train_step.Phase, resident: Resident, num_people: int) -> bool:
-    """Whether no step of that phase has been taken on data of these shapes: it will compile. Asking counts as taking it."""
-    key = phase, num_people, tuple(leaf.shape for leaf in jax.tree.leaves(resident))
-    is_first = key not in self._seen
-    self._seen.add(key)
-    return is_first
+  def step(self, phase: train_step.Phase, num_people: int, arguments: Sequence[Any]) -> concurrent.futures.Future[Callable]:
+    """The step of `step.make_train_step` for that phase and arguments of these shapes; a thread compiles it where none has yet."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None)), tuple(arguments))
+    key = phase, num_people, tuple(leaf.shape for leaf in jax.tree.leaves(shapes))
+    if key not in self._steps:
+      self._steps[key] = _compiler().submit(lambda: self._step_of(num_people).lower(*shapes).compile())
+    return self._steps[key]
+
+
+@functools.cache
+def _compiler() -> concurrent.futures.ThreadPoolExecutor:
+  """Two steps at once, which take a core each for most of it."""
+  return concurrent.futures.ThreadPoolExecutor(2, 'compiler')
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -205,7 +205,7 @@ def make_loss(shapes: Speech2Lip, config: ConfigDict) -> Callable:
 
 
 def make_train_step(model: Speech2Lip, optimizer: optax.GradientTransformation, config: ConfigDict,
-                    devices: Sequence[jax.Device] | None = None, num_people: int = 1) -> Callable:
+                    devices: Sequence[jax.Device] | None = None, num_people: int = 1) -> jax.stages.Wrapped:
   """The pmapped step (state, batch, resident, constants, frozen) → (state, metrics); all but the batch replicated, that sharded.
 
   Gradients, batch statistics and metrics are means over all devices of all processes. The old state is donated.
