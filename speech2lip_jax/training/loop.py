@@ -34,7 +34,7 @@ from speech2lip_jax.workdir.summary import Summary
 
 
 class _WarmSteps:
-  """Times steps; those that compile and what lies between them, such as a validation, are left out by `restart`."""
+  """Times steps; those that compile are left out by `restart`."""
 
   def __init__(self, step: int):
     self.restart(step)
