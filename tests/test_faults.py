@@ -282,7 +282,9 @@ def test_nan_in_loss_or_weights_is_told_with_the_step_and_where_training_goes_on
   from speech2lip_jax.configs import default
   state = workdir_state.TrainState(np.int32(3), {'net': {'kernel': np.zeros(4, np.float32)}}, {}, {}, {})
   with checkpoint.Checkpoints(tmp_path, writes=True) as kept:
-    check = lambda values: loop._check_finite(values, 5, 'run', default.get_config(), kept)
+    training = loop.Training(default.get_config(), 'run')
+    training._checkpoints = kept
+    check = lambda values: training._check_finite(values, 5)
     check({'loss/total': 1.0})
     with pytest.raises(InputError, match='run: loss/lip and 1 more: not a finite number at step 5; .*training then begins again'):
       check({'loss/lip': np.nan, 'loss/total': np.inf})
