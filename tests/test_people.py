@@ -151,7 +151,14 @@ def test_all_mistakes_are_told_before_anybody_is_trained(subjects, together, tmp
   assert 'config.seed' in lines[0]
 
 
-def test_one_who_fails_does_not_stop_the_others(subjects, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def at_once(monkeypatch):
+  """So many places that one is left over by two people."""
+  monkeypatch.setattr(people, 'min', lambda wanted, there_are: wanted, raising=False)
+  return 3
+
+
+def test_one_who_fails_does_not_stop_the_others(subjects, at_once, tmp_path, monkeypatch, capsys):
   def log(self, step, values):
     if self.workdir.endswith('anna') and step == 2:
       raise InputError(f'{self.workdir}: the disk of this one is gone')
@@ -160,7 +167,7 @@ def test_one_who_fails_does_not_stop_the_others(subjects, tmp_path, monkeypatch,
   monkeypatch.setattr(loop.Training, '_log', log)
   everybody = people.people_of(subjects, config(), str(tmp_path))
   with pytest.raises(InputError, match=r'^anna: .*the disk of this one is gone$'):
-    people.train_people(everybody, everybody, str(tmp_path), at_once=2)
+    people.train_people(everybody, everybody, str(tmp_path), at_once)
   rows = list(csv.DictReader((tmp_path / people.TABLE).open()))
   assert [row['state'] for row in rows] == ['failed', 'trained'] and 'the disk' in rows[0]['why']
   assert 'failed' in capsys.readouterr().out
@@ -169,10 +176,8 @@ def test_one_who_fails_does_not_stop_the_others(subjects, tmp_path, monkeypatch,
     pass
 
 
-@pytest.mark.parametrize('at_once', [2, 3])
-def test_two_who_take_their_steps_together_are_as_if_alone(subjects, together, tmp_path, monkeypatch, at_once):
+def test_two_who_take_their_steps_together_are_as_if_alone(subjects, together, at_once, tmp_path, monkeypatch):
   runs, _ = together
-  monkeypatch.setattr(people, 'min', lambda a, b: at_once, raising=False)  # a place is left over
   everybody = people.people_of(subjects, config(), str(tmp_path))
   is_for_step = preemption.Notice.is_for_step
   monkeypatch.setattr(preemption.Notice, 'is_for_step', lambda self, step: is_for_step(self, step) or step == 3)
