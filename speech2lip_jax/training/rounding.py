@@ -140,7 +140,14 @@ class Compiled:
     self._steps: dict[tuple, concurrent.futures.Future[Callable]] = {}
 
   def step(self, phase: train_step.Phase, num_people: int, arguments: Sequence[Any]) -> concurrent.futures.Future[Callable]:
-    """The step of `step.make_train_step` for that phase and arguments of these shapes; a thread compiles it where none has yet."""
+    """The step of `step.make_train_step` for that phase and arguments of these shapes; a thread compiles it where none has yet.
+
+    Of several processes, each compiles it in its first call, where pmap knows the shapes over all of them.
+    """
+    if jax.process_count() > 1:
+      uncompiled: concurrent.futures.Future[Callable] = concurrent.futures.Future()
+      uncompiled.set_result(self._step_of(num_people))
+      return uncompiled
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None)), tuple(arguments))
     key = phase, num_people, tuple(leaf.shape for leaf in jax.tree.leaves(shapes))
     if key not in self._steps:
