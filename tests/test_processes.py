@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from speech2lip_jax.common import processes
+from speech2lip_jax.configs import smoke
 from speech2lip_jax.report.pictures import Album, chosen_rows
 from speech2lip_jax.report.scoring import Pair, Scores
+from speech2lip_jax.training import loop
 from tests.test_train import ROOT, log_of, start_training
 from tests.toy_subject import write_toy_subject
 
@@ -28,18 +30,18 @@ def flags_of(process, address, count=2):
   return ['--distributed', f'--coordinator_address={address}', f'--num_processes={count}', f'--process_id={process}']
 
 
-def start(verb, *flags):
+def start(verb, *flags, devices=1):
   # A detector of faces that ran in this process has left a proxy that nothing can use, of which gRPC would tell.
   environment = {name: value for name, value in os.environ.items() if 'proxy' not in name.lower()} | {
-      'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+      'XLA_FLAGS': f'--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}'}
   return subprocess.Popen([sys.executable, '-m', 'speech2lip_jax', verb, *map(str, flags)], cwd=ROOT, env=environment,
                           stderr=subprocess.PIPE, text=True)
 
 
-def both(verb, *flags):
+def both(verb, *flags, devices=1):
   """Two processes of a verb, both successful."""
   address = free_address()
-  started = [start(verb, *flags, *flags_of(i, address)) for i in range(2)]
+  started = [start(verb, *flags, *flags_of(i, address), devices=devices) for i in range(2)]
   told = [process.communicate()[1] for process in started]
   assert [process.returncode for process in started] == [0, 0], told
 
@@ -108,6 +110,22 @@ def test_scores_and_pictures_of_parts_are_those_of_the_whole():
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   return write_toy_subject(tmp_path_factory.mktemp('processes') / 'toy')
+
+
+def test_two_processes_of_two_devices_take_the_steps_of_one_of_eight(folder, tmp_path):
+  changes = {'data.path': str(folder), 'data.num_val_frames': 1, 'audio.features': 'mel', 'audio.network': 'strided',
+             'field.depth': 1,
+             'linear.share': 0.0, 'linear.amplitude': 0.0, 'depth.num_frames': 0, 'loss.lip_perceptual_weight': 0.0,
+             'train.batch_size': 16, 'train.num_steps': 3, 'train.blend_start_step': 3, 'train.eval_every': 3, 'train.log_every': 1}
+  config = smoke.get_config().unlock()
+  config.update_from_flattened_dict(changes)
+  loop.train_and_evaluate(config.lock(), str(tmp_path / 'one'))
+  both('train', '--config=smoke', f'--workdir={tmp_path / "two"}', *(f'--config.{name}={value}' for name, value in changes.items()),
+       devices=2)
+  one, two = log_of(tmp_path / 'one'), log_of(tmp_path / 'two')
+  assert one.keys() == two.keys() == {0, 1, 2, 3}
+  for step, values in one.items():
+    assert two[step] == pytest.approx(values, rel=1e-4), step
 
 
 @pytest.mark.slow
