@@ -132,6 +132,24 @@ def test_jobs_at_once_have_cores_of_their_own(launcher, tmp_path):
   assert os.sched_getaffinity(0) == mine
 
 
+def test_a_cancelled_job_may_write_what_it_has(launcher, tmp_path):
+  (tmp_path / 'job.py').write_text("""
+import signal, sys, time
+def stop(*_):
+  time.sleep(0.3)
+  open('saved', 'w').close()
+  sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+open('ready', 'w').close()
+time.sleep(60)
+""")
+  handle = launcher.submit(Job(f'cd {tmp_path} && {sys.executable} job.py && touch next', tmp_path / 'job.log'))
+  while not (tmp_path / 'ready').exists():
+    time.sleep(0.01)
+  launcher.cancel([handle])
+  assert (tmp_path / 'saved').exists() and not (tmp_path / 'next').exists()
+
+
 def test_cancelled_jobs_leave_no_process_behind(launcher, tmp_path):
   handle = launcher.submit(Job('sleep 60 & echo $!; wait', tmp_path / 'log'))
   while not (tmp_path / 'log').read_text():

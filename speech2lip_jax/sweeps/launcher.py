@@ -16,13 +16,15 @@ RUNNING, DONE, FAILED = 'running', 'done', 'failed'
 GRACE_S = 20.0  # s that a cancelled job has to end by itself, before it is killed
 
 # For a POSIX shell: the job is $1, the pipe's reading end its standard input. The shell leads its process group, which is thus $$.
+# At SIGTERM, which the whole group is given, shells wait for the command, which may have something to write.
 _ENDS_WITH_SWEEP = """
 exec 3<&0 </dev/null
-( read -r _ <&3; kill -KILL -$$ ) &
+( trap '' TERM; read -r _ <&3; kill -KILL -$$ ) &
 watch=$!
-( exec 3<&-; eval "$1" )
+trap : TERM
+( trap : TERM; exec 3<&-; eval "$1" )
 code=$?
-kill "$watch"
+kill -KILL "$watch"
 exit "$code"
 """
 
