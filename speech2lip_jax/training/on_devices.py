@@ -1,4 +1,4 @@
-"""What steps change and read, on the devices: of one person over all of them, or of several people stacked on one."""
+"""What steps change and read, on the devices: of one person, or of several people stacked."""
 import concurrent.futures
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -31,9 +31,9 @@ class Prepared(NamedTuple):
 
   @property
   def key(self) -> tuple:
-    """Equal for people whose steps can be taken together on one device; a person with a sync expert of their own shares none."""
+    """Equal for people whose steps can be taken together, unless they have sync experts of their own."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves((self.resident, self.constants))]
-    return self.compiled, self.first_step, tuple(shapes), id(self) if self.frozen.expert else None
+    return self.compiled, self.first_step, tuple(shapes)
 
 
 class OnDevices:
@@ -41,7 +41,7 @@ class OnDevices:
 
   def __init__(self, people: Sequence[Prepared], slots: int = 1):
     """slots: places for people, at least as many as there are; those left over repeat the last person, so that what is compiled
-    serves any number of them. More than one place needs a single device."""
+    serves any number of them."""
     first = people[0]
     self._compiled, self._slots, self._metrics = first.compiled, slots, None
     self._steps: dict[Phase, concurrent.futures.Future[Callable]] = {}
