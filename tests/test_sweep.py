@@ -235,19 +235,24 @@ def test_on_windows_jobs_are_asked_by_a_break_and_killed_as_a_tree(monkeypatch):
   assert (sent, ran) == ([1], [['taskkill', '/F', '/T', '/PID', '7']])
 
 
-def test_ctrl_c_ends_the_trials_first(trials, tmp_path):
+@pytest.mark.parametrize('is_begun', [False, True])
+def test_ctrl_c_ends_the_trials_first(trials, tmp_path, is_begun):
   launcher = LocalLauncher(2)
   handles = []
   submit = launcher.submit
   launcher.submit = lambda job: handles.append(submit(job)) or handles[-1]
 
   def changed(name):
-    if len(handles) == 2:
+    if len(handles) == 2 and (not is_begun or all(pathlib.Path(f'{trial.workdir}.begun').exists() for trial in trials[:2])):
       raise KeyboardInterrupt
   states = dict.fromkeys((trial.name for trial in trials), sweep_run.WAITING)
+  jobs = jobs_of(trials, lambda trial: f'touch "{trial.workdir}.begun"; sleep 60; touch "{trial.workdir}.after"')
+  began = time.monotonic()
   with pytest.raises(KeyboardInterrupt):
-    sweep_run.run(jobs_of(trials, lambda trial: 'exec sleep 60'), states, launcher, 2, changed)
-  assert [handle.process.returncode for handle in handles] == [-signal.SIGTERM] * 2
+    sweep_run.run(jobs, states, launcher, 2, changed)
+  # Nothing had to be killed, whether SIGTERM came before the shell (-15) or after it (143), and no command was begun after it.
+  assert all(handle.process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM) for handle in handles)
+  assert time.monotonic() - began < launcher_module.GRACE_S and not list(tmp_path.rglob('*.after'))
 
 
 def test_what_is_left_of_a_trained_trial_is_its_evaluation(trials):

@@ -8,24 +8,25 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, NamedTuple, Protocol
 
 from speech2lip_jax.sweeps.devices import find_devices, pinned
 
 RUNNING, DONE, FAILED = 'running', 'done', 'failed'
 GRACE_S = 20.0  # s that a cancelled job has to end by itself, before it is killed
+ASKED_AGAIN_S = 1.0  # s after which it is asked again: a signal that comes while a shell forks is lost in dash
 
 # For a POSIX shell: the job is $1, the pipe's reading end its standard input. The shell leads its process group, which is thus $$.
-# At SIGTERM, which the whole group is given, shells wait for the command, which may have something to write.
+# At SIGTERM, which the whole group is given, shells wait for the command that runs, which may have something to write, and begin no other.
 _ENDS_WITH_SWEEP = """
 exec 3<&0 </dev/null
 ( trap '' TERM; read -r _ <&3; kill -KILL -$$ ) &
 watch=$!
-trap : TERM
-( trap : TERM; exec 3<&-; eval "$1" )
-code=$?
-kill -KILL "$watch"
-exit "$code"
+end() { kill -KILL "$watch"; exit "$1"; }
+trap 'code=$?; end $((code ? code : 143))' TERM
+( trap 'code=$?; exit $((code ? code : 143))' TERM; exec 3<&-; eval "$1" )
+end $?
 """
 
 
@@ -95,11 +96,13 @@ class LocalLauncher:
     """Ends the jobs' process groups, and kills what is left after GRACE_S; SIGINT would pass by a sweep begun with `&`."""
     for handle in handles:
       _end_group(handle.process, at_once=False)
+    deadline = time.monotonic() + GRACE_S
     for handle in handles:
-      try:
-        handle.process.wait(GRACE_S)
-      except subprocess.TimeoutExpired:
-        pass
+      while handle.process.poll() is None and time.monotonic() < deadline:
+        try:
+          handle.process.wait(ASKED_AGAIN_S)
+        except subprocess.TimeoutExpired:
+          _end_group(handle.process, at_once=False)
       _end_group(handle.process, at_once=True)
       handle.process.wait()
       self.poll(handle)
