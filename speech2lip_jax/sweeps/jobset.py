@@ -9,13 +9,15 @@ import yaml
 GRACE_S = 60  # s that a pod has to write a checkpoint before it is killed
 
 # For a POSIX shell. As a container's first process it would keep SIGTERM from training.
+# A wait that the signal ends does not give the child's status, which the next one gives, even where the child has ended meanwhile.
 _SCRIPT = """run() {
+  [ "$asked" ] && return 143
   "$@" & child=$!
   wait $child; code=$?
-  while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
+  while [ "$again" ] && [ $code -gt 128 ]; do again=; wait $child; code=$?; done
   return $code
 }
-trap 'kill -TERM $child' TERM
+trap 'asked=1; again=1; kill -TERM $child' TERM
 case "$JOB_COMPLETION_INDEX" in
 %s
 esac

@@ -18,7 +18,8 @@ GRACE_S = 20.0  # s that a cancelled job has to end by itself, before it is kill
 ASKED_AGAIN_S = 1.0  # s after which it is asked again: a signal that comes while a shell forks is lost in dash
 
 # For a POSIX shell: the job is $1, the pipe's reading end its standard input. The shell leads its process group, which is thus $$.
-# At SIGTERM, which the whole group is given, shells wait for the command that runs, which may have something to write, and begin no other.
+# At SIGTERM, which the whole group is given, shells wait for the command that runs, which may have something to write, and begin no
+# other.
 _ENDS_WITH_SWEEP = """
 exec 3<&0 </dev/null
 ( trap '' TERM; read -r _ <&3; kill -KILL -$$ ) &
