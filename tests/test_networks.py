@@ -70,7 +70,8 @@ def test_parameter_counts_are_those_of_the_released_program():
 
 
 def test_pytorchs_first_weights_are_uniform_by_the_number_of_inputs_biases_too():
-  params = blend_net.BlendNet(residual=False).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
+  params = jax.eval_shape(blend_net.BlendNet(residual=False).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
+  params = jax.tree.map(lambda like: jnp.full(like.shape, 2.0), params)
   params |= {'dense': {'kernel': jnp.zeros((100, 64)), 'bias': jnp.zeros(64)}, 'correction': jnp.ones(3)}
   drawn = drawn_as_pytorch(params, jax.random.key(1))
   assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
