@@ -19,9 +19,9 @@ import numpy as np
 from speech2lip_jax.common.errors import InputError
 from speech2lip_jax.common.files import open_atomic
 from speech2lip_jax.data import schema
-from speech2lip_jax.preprocess import stages, video
+from speech2lip_jax.preprocess import face_search, stages, video
 
-VERSION = 2  # of what `detect_segment` stores; part of its fingerprint
+VERSION = 3  # of what `detect_segment` stores; part of its fingerprint
 MODEL_URL = ('https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/'
              'face_landmarker.task')
 MODEL_SHA256 = '64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff'
@@ -194,13 +194,13 @@ def detect_segment(segment: Segment, model_path: str) -> int:
   thumbnails = np.zeros((len(landmarks), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
   extra_faces, extra_frames, shown, others = [], [], None, []
   with Detector(model_path) as detector:
+    search = face_search.FaceSearch(detector)
     for row, (_, frame) in enumerate(video.read_frames(info, segment.start, segment.stop, DETECTION_SIDE)):
       if frame is shown:  # a slow source repeats its pictures
         landmarks[row], thumbnails[row] = landmarks[row - 1], thumbnails[row - 1]
       else:
         shown = frame
-        faces = to_pixels(detector.faces(frame), info.width, info.height)
-        faces = faces[np.argsort(-np.ptp(faces[..., :2], axis=1).max(axis=-1), kind='stable')]
+        faces = to_pixels(search.faces(frame), info.width, info.height)
         others = list(faces[1:])
         landmarks[row] = faces[0] if len(faces) else np.nan
         thumbnails[row] = thumbnail(frame)
@@ -221,6 +221,6 @@ def count_probe_faces(infos: list[video.VideoInfo], model_path: str) -> int:
     for info in chosen:
       for grid in np.linspace(0, info.num_frames - 1, per_video + 2).round().astype(int)[1:-1].tolist():
         for _, frame in video.read_frames(info, grid, grid + 1, DETECTION_SIDE):
-          if len(detector.faces(frame)):
+          if len(face_search.FaceSearch(detector).faces(frame)):
             return 1
   return 0

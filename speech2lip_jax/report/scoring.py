@@ -19,7 +19,7 @@ from speech2lip_jax.data import schema
 from speech2lip_jax.metrics import cpbd, detail, image, mouth_points, opening, seam
 from speech2lip_jax.metrics.names import CLOSURE_METRICS, FRAME_METRICS, LANDMARK_METRICS, METRICS, PERCEPTUAL, STEP_METRICS
 from speech2lip_jax.models.lpips import MIN_SIZE, load_lpips
-from speech2lip_jax.preprocess import landmarks
+from speech2lip_jax.preprocess import face_search, landmarks
 
 MOUTH_MARGIN = 0.25  # of the mouth's width, by which its landmarks' rectangle is grown where no lip box is known
 MAX_WAITING = 6  # frames
@@ -124,6 +124,7 @@ class Scorer:
 
   def __init__(self, landmarker: str | None, lpips: str | None):
     self._detector = landmarks.Detector(landmarker) if landmarker else None
+    self._search = face_search.FaceSearch(self._detector) if self._detector else None
     self._distances = {'lpips': _lpips_of(lpips)} if lpips else {}
     self._before: _Seen | None = None
     self._detecting, self._measuring = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
@@ -171,9 +172,9 @@ class Scorer:
     return Scores(stacked(rows), found(0)), Scores(stacked(true_rows), found(1)) if with_truth else None
 
   def _find(self, pair: Pair, with_truth: bool) -> list[np.ndarray]:
-    if not self._detector:
+    if not self._search:
       return []
-    return [_largest_face(self._detector, frame) for frame in ((pair.rgb, pair.true) if with_truth else (pair.rgb,))]
+    return [_largest_face(self._search, frame) for frame in ((pair.rgb, pair.true) if with_truth else (pair.rgb,))]
 
   def _measure(self, pair: Pair, faces: concurrent.futures.Future, with_truth: bool
                ) -> tuple[Pair, dict[str, float], dict[str, float]]:
@@ -234,13 +235,12 @@ def _slices(rectangle: tuple[int, int, int, int]) -> tuple[slice, slice]:
   return slice(top, top + height), slice(left, left + width)
 
 
-def _largest_face(detector: landmarks.Detector, frame: np.ndarray) -> np.ndarray:
+def _largest_face(search: face_search.FaceSearch, frame: np.ndarray) -> np.ndarray:
   """Landmarks [478, 2] float32 pixels of the largest face; nan without one."""
-  faces = detector.faces(np.ascontiguousarray(frame))
+  faces = search.faces(np.ascontiguousarray(frame))
   if not len(faces):
     return np.full((schema.NUM_LANDMARKS, 2), np.nan, np.float32)
-  pixels = landmarks.to_pixels(faces, frame.shape[1], frame.shape[0])[..., :2]
-  return pixels[np.ptp(pixels, axis=1).max(-1).argmax()]
+  return landmarks.to_pixels(faces[0], frame.shape[1], frame.shape[0])[:, :2]
 
 
 def with_nulls(metrics: dict[str, float]) -> dict[str, float | None]:
