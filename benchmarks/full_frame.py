@@ -1,7 +1,9 @@
 """Dubbing into full frames, where the truth is known: a synthetic head in moving 1080p video of several rates.
 
-    python benchmarks/full_frame.py --out FOLDER [--rates 25 30000/1001 60] [--seconds 30] [--landmarker FILE]
+    python benchmarks/full_frame.py --out FOLDER [--rates 25 30000/1001 60] [--seconds 30] [--landmarker FILE] [--walk]
     python benchmarks/full_frame.py --run RUN [--clips 8]
+
+--walk: the head is smaller and goes from side to side, further than a still square could hold it.
 
 The video's last part is held out; there the head says its own sound again, and every picture of the source is the truth.
 
@@ -33,19 +35,32 @@ from speech2lip_jax.rendering.trained import load_trained
 from speech2lip_jax.synthetic.subject import SyntheticSubject
 from speech2lip_jax.training.loop import train_and_evaluate
 
-HEIGHT, WIDTH, HEAD = 1080, 1920, 720  # of the picture, and of the square that the head is rendered in
-TOP, LEFT = 240, 600
+HEIGHT, WIDTH = 1080, 1920  # of the picture
+HEAD, HEAD_WALKING = 720, 480  # of the square that the head is rendered in
 PAN_PX_S = 40.0  # the background's
 
 
-def make_video(path, rate, seconds):
+def head_of(rate, seconds, walks):
+  """The head that is rendered."""
+  return SyntheticSubject(HEAD_WALKING if walks else HEAD, round(seconds * rate), seed=3, rate=float(rate))
+
+
+def place_of(time_s, walks):
+  """(top, left) of the head's square at that time, pixels, between them too."""
+  if not walks:
+    return 240.0, 600.0
+  return 300 + 25 * np.sin(2 * np.pi * time_s / 0.9), 720 + 600 * np.sin(2 * np.pi * time_s / 9.7)
+
+
+def make_video(path, rate, seconds, walks):
   """The head over a moving background."""
-  head = SyntheticSubject(HEAD, round(seconds * rate), seed=3, rate=float(rate))
+  head = head_of(rate, seconds, walks)
+  size = head.size
   rng = np.random.default_rng(0)
   wall = cv2.GaussianBlur(rng.uniform(0, 255, (HEIGHT, 2 * WIDTH, 3)).astype(np.float32), (0, 0), 12)
   wall = np.clip(128 + 6 * (wall - wall.mean()), 0, 255)
-  ease = np.minimum(np.arange(HEAD), np.arange(HEAD)[::-1]) / 60
-  share = np.clip(np.minimum(ease[:, None] + 99 * (np.arange(HEAD)[:, None] > HEAD // 2), ease[None]), 0, 1)[..., None]
+  ease = np.minimum(np.arange(size), np.arange(size)[::-1]) / 60
+  share = np.clip(np.minimum(ease[:, None] + 99 * (np.arange(size)[:, None] > size // 2), ease[None]), 0, 1)
   sound, samples = head.speech.sound[None], schema.SAMPLE_RATE
   with av.open(str(path), 'w', options={'movflags': 'faststart'}) as file:
     stream = file.add_stream('libx264', rate=rate, options={'crf': '12', 'preset': 'veryfast'})
@@ -56,10 +71,14 @@ def make_video(path, rate, seconds):
     for frame in range(head.num_frames):
       shift = int(frame / float(rate) * PAN_PX_S) % WIDTH
       picture = wall[:, shift:shift + WIDTH].copy()
-      place = picture[TOP:TOP + HEAD, LEFT:LEFT + HEAD]
-      place[:] = share * head.render(frame).rgb + (1 - share) * place
-      if TOP + HEAD < HEIGHT:
-        picture[TOP + HEAD:, LEFT:LEFT + HEAD] = picture[TOP + HEAD - 1, LEFT:LEFT + HEAD]
+      top, left = place_of(frame / float(rate), walks)
+      row, column, layer = int(top), int(left), np.dstack([head.render(frame).rgb, share]).astype(np.float32)
+      if walks:  # between pixels
+        layer = cv2.warpAffine(layer, np.array([[1, 0, left - column], [0, 1, top - row]]), (size, size), flags=cv2.INTER_CUBIC)
+      layer = np.concatenate([layer, np.repeat(layer[-2:-1], max(0, HEIGHT - row - size), axis=0)])[:HEIGHT - row]
+      place = picture[row:row + len(layer), column:column + size]
+      place[:] = layer[..., 3:] * layer[..., :3] + (1 - layer[..., 3:]) * place
+      picture = np.clip(np.rint(picture), 0, 255)
       file.mux(stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format='rgb24')))
     file.mux(stream.encode())
     sounding = av.AudioFrame.from_ndarray(sound, format='s16p', layout='mono')
@@ -107,21 +126,28 @@ class Scene:
   def __init__(self, trained, source, frames, index, rows):
     self.trained, self.source, self.rows, facts = trained, source, rows, source.facts
     self.footage = film.open_footage(trained, source, frames, index)
-    square = self.footage.square
-    self.top, self.left = max(square.top, 0), max(square.left, 0)
-    self.height = min(square.top + square.side, facts.height) - self.top
-    self.width = min(square.left + square.side, facts.width) - self.left
-    self.inside = (slice(self.top - square.top, self.top - square.top + self.height),
-                   slice(self.left - square.left, self.left - square.left + self.width))
+    self.squares = [self.footage.squares[row] for row in rows]
     begin_s = facts.times_s[rows[0]]
     self.plan = timeline.Timeline(rows, facts.times_s[rows] - begin_s, facts.times_s[rows], np.ones(len(rows), np.float32),
                                   facts.duration_s - float(begin_s))
     sound, _ = media.read_sound(facts.path, schema.SAMPLE_RATE, mono=True)
-    self.mono, self.truth = sound[0], [self.part(picture) for picture in source.read(rows)]
+    self.mono, self.truth = sound[0], [self.part(number, picture) for number, picture in enumerate(source.read(rows))]
 
-  def part(self, picture):
-    """The square of a picture, as far as it lies in it."""
-    return crop_rgb(picture, self.source.facts, self.top, self.left, self.height, self.width)
+  def box(self, number):
+    """(top, left, height, width) of the square of a picture, as far as it lies in it."""
+    (top, left, side), facts = self.squares[number], self.source.facts
+    inside_top, inside_left = max(top, 0), max(left, 0)
+    return inside_top, inside_left, min(top + side, facts.height) - inside_top, min(left + side, facts.width) - inside_left
+
+  def inside(self, number):
+    """That part of the square."""
+    top, left, height, width = self.box(number)
+    square = self.squares[number]
+    return np.s_[top - square.top:top - square.top + height, left - square.left:left - square.left + width]
+
+  def part(self, number, picture):
+    """That part of a picture."""
+    return crop_rgb(picture, self.source.facts, *self.box(number))
 
   def oracle(self):
     """PSNR of the true lips, carried back; and where mouths are."""
@@ -134,13 +160,14 @@ class Scene:
     def true_lips(wanted):
       for number in wanted:
         if number not in known:  # a batch is filled up with its last one
-          picture, pose = film.read_square(next(pictures), facts, footage.square), view.observed_from_canonical[self.rows[number]]
+          picture = film.read_square(next(pictures), facts, self.squares[number])
+          pose = view.observed_from_canonical[self.rows[number]]
           known[number] = projection.read_lips(picture, box, depth, pose, view.focal, view.canonical_scale)
       return np.stack([known[number] for number in wanted]) / np.float32(255)
     scores, masks = [], []
     for number, prediction in enumerate(predictor.from_lips(np.arange(len(self.rows)), true_lips)):
-      masks.append(prediction.mask_mouth[self.inside])
-      scores.append(psnr(prediction.rgb_face[self.inside], self.truth[number], masks[-1]))
+      masks.append(prediction.mask_mouth[self.inside(number)])
+      scores.append(psnr(prediction.rgb_face[self.inside(number)], self.truth[number], masks[-1]))
     return scores, masks
 
   def ours(self, masks):
@@ -153,11 +180,11 @@ class Scene:
         for plane, own in zip(planes_of(picture), planes_of(original)):
           changed = np.abs(plane.astype(int) - own)
           scale = self.source.facts.stored_height // own.shape[0]
-          top, left = self.top // scale, self.left // scale
-          changed[top:top + -(-self.height // scale), left:left + -(-self.width // scale)] = 0
+          top, left, height, width = self.box(number)
+          changed[top // scale:-(-(top + height) // scale), left // scale:-(-(left + width) // scale)] = 0
           untouched.append(int(changed.max()))
         whole.append(psnr(video.to_rgb(picture, self.source.facts), video.to_rgb(original, self.source.facts), np.s_[:]))
-      return psnr(self.part(picture), self.truth[number], masks[number])
+      return psnr(self.part(number, picture), self.truth[number], masks[number])
     kept = Kept(look)
     film.write_dub(self.trained, self.footage, self.plan, self.mono, kept)
     return kept.kept, whole, max(untouched)
@@ -176,17 +203,18 @@ def clips(run, count):
   return f'| {run} | {len(mouths)} | {np.mean(mouths):.2f} | {np.mean(oracles):.2f} | {np.mean(wholes):.2f} |'
 
 
-def measure(out, rate, seconds, landmarker):
+def measure(out, rate, seconds, landmarker, walks):
   """A row for a rate."""
-  path = out / f'{float(rate):.2f}.mp4'
+  name = f'{float(rate):.2f}' + '-walk' * walks
+  path = out / f'{name}.mp4'
   if not path.is_file():
     unfinished = path.with_suffix('.unfinished.mp4')
-    make_video(unfinished, rate, seconds)
+    make_video(unfinished, rate, seconds, walks)
     unfinished.replace(path)
-  head = SyntheticSubject(HEAD, round(seconds * rate), seed=3, rate=float(rate))
+  head = head_of(rate, seconds, walks)
   source = open_source(str(path))
   facts = source.facts
-  trained = trained_person(out / f'{float(rate):.2f}', path, None, 0.0, landmarker)
+  trained = trained_person(out / name, path, None, 0.0, landmarker)
   first_s = float(trained.subject.origin().source_time[trained.split.test[0]])
   rows = np.flatnonzero(facts.times_s >= first_s)
   scene = Scene(trained, source, trained.subject, find_source(trained.subject, facts), rows)
@@ -205,13 +233,16 @@ def measure(out, rate, seconds, landmarker):
     for picture, time_s in zip(source.read(rows), scene.plan.time_s, strict=True):
       writer.write(picture, time_s)
   outside = {}
-  for name in ('dub', 'same'):
-    coded = open_source(str(out / f'{name}.mp4')).read(range(len(rows)))
-    outside[name] = np.mean([psnr(planes_of(a)[0][:, :scene.left], planes_of(b)[0][:, :scene.left], np.s_[:])
+  far = np.ones(facts.width, bool)
+  for square in scene.squares:
+    far[max(square.left, 0):square.left + square.side] = False
+  for kind in ('dub', 'same'):
+    coded = open_source(str(out / f'{kind}.mp4')).read(range(len(rows)))
+    outside[kind] = np.mean([psnr(planes_of(a)[0][:, far], planes_of(b)[0][:, far], np.s_[:])
                              for a, b in zip(coded, source.read(rows))])
-  pasted = squares(out / f'{float(rate):.2f}-256', path, scene, masks, landmarker)
+  pasted = '–' if walks else f'{np.mean(squares(out / f"{name}-256", path, scene, masks, landmarker)):.2f}'
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  return (f'| {float(rate):.2f} | {len(rows)} | {np.mean(ours):.2f} | {np.mean(pasted):.2f} | {np.mean(oracle):.2f} | {lag} | '
+  return (f'| {name} | {len(rows)} | {np.mean(ours):.2f} | {pasted} | {np.mean(oracle):.2f} | {lag} | '
           f'{untouched} | {outside["dub"]:.2f} / {outside["same"]:.2f} | {took:.3f} | {memory:.1f} |')
 
 
@@ -232,8 +263,8 @@ def squares(folder, path, scene, masks, landmarker):
       place = np.s_[round(y * scale):round((y + height) * scale), round(x * scale):round((x + width) * scale)]
       whole = np.array(video.to_rgb(picture, facts))
       whole[top:top + side, left:left + side][place] = large[place]
-      scores.append(psnr(whole[scene.top:scene.top + scene.height, scene.left:scene.left + scene.width], scene.truth[number],
-                         masks[number]))
+      top_in, left_in, height_in, width_in = scene.box(number)
+      scores.append(psnr(whole[top_in:top_in + height_in, left_in:left_in + width_in], scene.truth[number], masks[number]))
   return scores
 
 
@@ -244,6 +275,7 @@ def main():
   parser.add_argument('--rates', nargs='+', type=Fraction, default=[Fraction(25), Fraction(30000, 1001), Fraction(60)])
   parser.add_argument('--seconds', type=float, default=30.0)
   parser.add_argument('--landmarker')
+  parser.add_argument('--walk', action='store_true')
   parser.add_argument('--run', help='instead: a workdir whose held-out clips are dubbed with their own sound')
   parser.add_argument('--clips', type=int, default=8)
   arguments = parser.parse_args()
@@ -255,7 +287,7 @@ def main():
   print('| frames/s | held out | ours | square | oracle | lag ms | outside | outside, encoded: dub / source | s a picture | GiB |\n'
         '|---|---|---|---|---|---|---|---|---|---|')
   for rate in arguments.rates:
-    print(measure(arguments.out, rate, arguments.seconds, arguments.landmarker), flush=True)
+    print(measure(arguments.out, rate, arguments.seconds, arguments.landmarker, arguments.walk), flush=True)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from speech2lip_jax.dubbing import another_video, close_up, film, timeline
 from speech2lip_jax.dubbing.source import open_source, planes_of
 from speech2lip_jax.gamem.subject import subject_constants
 from speech2lip_jax.models.build import build_model
-from speech2lip_jax.preprocess import mouth_region, pipeline, tracking
+from speech2lip_jax.preprocess import mouth_region, pipeline, projection, tracking
 from speech2lip_jax.preprocess.video import to_rgb
 from speech2lip_jax.provenance.origin import Disclosure
 from speech2lip_jax.rendering import export, predictor
@@ -31,17 +31,17 @@ HEAD, HEIGHT, WIDTH, TOP, LEFT, RATE = 192, 240, 320, 30, 80, 30
 SECONDS = 4
 
 
-def make_video(folder, name, seed, change=lambda number, picture: picture, zoom=1.0):
-  """A video of a head and the file of its landmarks; returns the head."""
+def make_video(folder, name, seed, change=lambda number, picture: picture, zoom=1.0, width=WIDTH, left_of=lambda number: LEFT):
+  """A video of a head and the file of its landmarks; returns the head. left_of: where it is in each picture, whole pixels."""
   head = SyntheticSubject(HEAD, SECONDS * RATE, seed, 'nodding', RATE)
   size, points = round(zoom * HEAD), []
-  with film_file.Mp4Writer(folder / f'{name}.mp4', HEIGHT, WIDTH, RATE, head.speech.sound[None], 16_000, 10) as writer:
+  with film_file.Mp4Writer(folder / f'{name}.mp4', HEIGHT, width, RATE, head.speech.sound[None], 16_000, 10) as writer:
     for number in range(head.num_frames):
-      picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-      picture[TOP:TOP + size, LEFT:LEFT + size] = cv2.resize(head.render(number).rgb, (size, size), interpolation=cv2.INTER_AREA)
+      picture, left = np.full((HEIGHT, width, 3), 90, np.uint8), left_of(number)
+      picture[TOP:TOP + size, left:left + size] = cv2.resize(head.render(number).rgb, (size, size), interpolation=cv2.INTER_AREA)
       writer.write(change(number, picture))
       landmarks = head.landmarks(number) * zoom
-      landmarks[:, :2] += (zoom - 1) / 2 + np.array([LEFT, TOP])
+      landmarks[:, :2] += (zoom - 1) / 2 + np.array([left, TOP])
       points.append(landmarks)
   np.savez(folder / f'{name}.npz', landmarks=np.stack(points))
   return head
@@ -99,11 +99,42 @@ def test_heads_between_the_tracked_frames_are_where_they_are(scene):
   assert tracked.focal == pytest.approx(scene.subject.meta.focal_px * tracked.side / scene.subject.meta.width)
   points = np.asarray(scene.subject.origin().points_head, np.float64)[tracking.RIGID_POINTS]
   seen = tracking.project(points, tracked.observed_from_head, tracked.focal, tracked.side)
-  seen += np.array(tracked.middle) - (tracked.side - 1) / 2
+  seen += tracked.middle[:, None] - (tracked.side - 1) / 2
   true = np.stack([scene.head.landmarks(number)[tracking.RIGID_POINTS, :2] for number in range(len(seen))]) + (LEFT, TOP)
   off = np.linalg.norm(seen - true, axis=-1).mean(1)
   is_shown = np.isin(np.arange(len(seen)), scene.subject.origin().source_picture)
   assert off[is_shown].mean() < 0.5 and off[~is_shown].mean() < off[is_shown].mean() + 0.15
+
+
+def test_a_walking_head_is_followed_and_painted_where_it_is(folder):
+  left_of = lambda number: round(220 + 200 * np.sin(2 * np.pi * number / RATE / 4))
+  head = make_video(folder, 'walk', 0, width=640, left_of=left_of)
+  subject, source = preprocessed(folder, 'walk'), open_source(str(folder / 'walk.mp4'))
+  assert subject.meta.report['crop']['follows_face'] == ['walk'] and np.ptp(subject.origin().crop[:, 0]) > 250
+  tracked = close_up.follow_head(subject, 0, source.facts.times_s)
+  squares, view = close_up.close_up(tracked, subject)
+  points = np.asarray(subject.origin().points_head, np.float64)[tracking.RIGID_POINTS]
+  home = subject.observed_from_head[subject.meta.canonical_frame].astype(np.float64)
+  corners = np.array([(square.left, square.top) for square in squares])
+  for poses, focal, side, shift in (
+      (tracked.observed_from_head, tracked.focal, tracked.side, tracked.middle - (tracked.side - 1) / 2),
+      (view.observed_from_canonical @ home, view.focal, view.width, corners)):
+    seen = tracking.project(points, poses, focal, side) + shift[:, None]
+    true = np.stack([head.landmarks(number)[tracking.RIGID_POINTS, :2] + (left_of(number), TOP) for number in range(len(seen))])
+    off = np.linalg.norm(seen - true, axis=-1).mean(1)
+    assert off.mean() < 1.0 and np.percentile(off, 95) < 1.5
+  pictures, meta = source.read(range(head.num_frames)), subject.meta
+  shown = dict(zip(subject.origin().source_picture.tolist(), range(meta.num_frames)))
+  differences = []
+  for number, picture in enumerate(pictures):
+    if number in shown:
+      square = film.read_square(picture, source.facts, squares[number])
+      lips = projection.read_lips(square, meta.lip_box, subject.depth_canonical, view.observed_from_canonical[number], view.focal,
+                                  view.canonical_scale)
+      own = subject.rgb_lip_canonical[shown[number]].astype(float)
+      differences.append([np.abs(np.roll(own, shift, (0, 1)) - lips)[2:-2, 2:-2].mean() for shift in ((0, 0), (0, 1), (1, 0))])
+  exact, *moved = np.mean(differences, 0)
+  assert 2 * exact < min(moved), 'the same lips in the same place'
 
 
 def test_pictures_without_a_face_stay_near_those_with_one(scene):
@@ -203,7 +234,7 @@ def test_a_track_is_told_in_the_pixels_of_the_source(scene, folder, tmp_path):
   assert off.mean() < 1.0
   pose, points = np.array(frame['view_from_head']), np.asarray(scene.subject.origin().points_head, float)
   seen = points @ pose[:3, :3].T + pose[:3, 3]
-  seen = seen[:, :2] / seen[:, 2:] * clip['focal_px'] + clip['principal_point']
+  seen = seen[:, :2] / seen[:, 2:] * clip['focal_px'] + frame['principal_point']
   rigid = tracking.RIGID_POINTS
   assert np.linalg.norm(seen[rigid] - true[frame['source_picture'], rigid, :2], axis=-1).mean() < 1.0
 
@@ -232,7 +263,7 @@ def test_a_covered_mouth_is_never_painted_over(folder):
 
 def test_the_mouth_fades_where_a_face_is_lost():
   times_s, ids = np.arange(60) / 30, np.arange(50)
-  tracked = close_up.Tracked(np.zeros((60, 4, 4)), times_s < 1.0, np.minimum(times_s * 25, 49), 1.0, (0.0, 0.0), 1)
+  tracked = close_up.Tracked(np.zeros((60, 4, 4)), times_s < 1.0, np.minimum(times_s * 25, 49), 1.0, np.zeros((60, 2)), 1)
   share = film.uncovered_share(tracked, times_s, ids, np.zeros(50, bool))
   assert (share[30:] == 0).all() and (share[:24] == 1).all() and (np.diff(share[20:31]) <= 0).all() and 0 < share[27] < 1
 

@@ -4,7 +4,7 @@ import pytest
 import scipy.io.wavfile
 
 from speech2lip_jax.data import schema
-from speech2lip_jax.preprocess import crop, gaps, stages
+from speech2lip_jax.preprocess import crop, gaps, stages, video
 
 NO_CUT = np.zeros(0, int)
 
@@ -75,27 +75,63 @@ def test_cuts_are_found_and_motion_and_a_slow_rate_are_none():
 
 
 def test_crop_maps_pixel_centres_and_keeps_one_ratio():
-  window = crop.Crop(top=10, left=20, side=200, size=100)
-  corner = window.landmarks(np.array([[19.5, 9.5, 4.0], [219.5, 209.5, 4.0]], np.float32))
-  np.testing.assert_allclose(corner, [[-0.5, -0.5, 2.0], [99.5, 99.5, 2.0]])
+  window = crop.Crop(np.array([[20, 10], [20.5, 10]], np.float32), side=200, size=100)
+  corner = window.landmarks(np.tile(np.array([[19.5, 9.5, 4.0], [219.5, 209.5, 4.0]], np.float32), (2, 1, 1)))
+  np.testing.assert_allclose(corner[0], [[-0.5, -0.5, 2.0], [99.5, 99.5, 2.0]])
+  np.testing.assert_allclose(corner[1] - corner[0], [[-0.25, 0, 0]] * 2)
+
+
+class Info:
+  def __init__(self, name, width, height):
+    self.name, self.width, self.height = name, width, height
+
+
+def way(x, y, height, frames=30):
+  """Of a face there; x, y: numbers or [frames]."""
+  points = np.random.default_rng(0).uniform(-0.5, 0.5, (478, 2))
+  points[:4] = [[-0.3, -0.5], [0.3, -0.5], [-0.3, 0.5], [0.3, 0.5]]
+  places = np.stack(np.broadcast_arrays(np.zeros(frames), x, y)[1:], -1)
+  return crop.Way(0, (points * (0.7 * height, height) + places[:, None]).astype(np.float32))
 
 
 def test_crops_show_every_face_at_one_size_inside_the_frame():
-  class Info:
-    def __init__(self, name, width, height):
-      self.name, self.width, self.height = name, width, height
-
-  def face(x, y, height, frames=30):
-    points = np.random.default_rng(0).uniform(-0.5, 0.5, (478, 2))
-    points[:4] = [[-0.3, -0.5], [0.3, -0.5], [-0.3, 0.5], [0.3, 0.5]]
-    return np.tile(points * (0.7 * height, height) + (x, y), (frames, 1, 1)).astype(np.float32)
-
   infos = [Info('wide', 640, 360), Info('tall', 720, 1280)]
-  crops, report = crop.choose_crops(infos, [face(100, 200, 150), face(360, 500, 400)], 256)
-  assert crops[0].side / 150 == pytest.approx(crops[1].side / 400, rel=0.01)
-  assert not report['face_leaves_crop']
-  for info, window in zip(infos, crops):
-    assert 0 <= window.left <= info.width - window.side and 0 <= window.top <= info.height - window.side
+  crops, report = crop.choose_crops(infos, [[way(100, 200, 150)], [way(360, 500, 400), way(370, 500, 400)]], 256)
+  assert [len(clips) for clips in crops] == [1, 2]
+  assert crops[0][0].side / 150 == pytest.approx(crops[1][0].side / 400, rel=0.01)
+  assert not report['face_leaves_crop'] and not report['follows_face']
+  np.testing.assert_array_equal(crops[1][0].corners, crops[1][1].corners)
+  for info, window in zip(infos, (crops[0][0], crops[1][0])):
+    left, top = window.corners[0]
+    assert (window.corners == (left, top)).all() and not left % 1 and not top % 1
+    assert 0 <= left <= info.width - window.side and 0 <= top <= info.height - window.side
+
+
+def test_a_square_follows_a_face_that_wanders_smoothly_and_within_the_picture(monkeypatch):
+  times_s = np.round(np.arange(250) / 25 * 30) / 30  # a picture of 30 a second is up to 1/60 s off the grid
+  monkeypatch.setattr(video, 'shown_times', lambda info: times_s)
+  trembling = 8 * np.sin(2 * np.pi * times_s * 5)
+  path = 960 + 700 * np.sin(2 * np.pi * times_s / 10)
+  infos = [Info('walk', 1920, 1080), Info('still', 640, 360)]
+  crops, report = crop.choose_crops(infos, [[way(path + trembling, 500 + trembling, 200, 250)], [way(320, 180, 100)]], 256)
+  assert report['follows_face'] == ['walk'] and not report['face_leaves_crop']
+  assert report['side_per_face'] == pytest.approx(crop.SIDE_PER_FACE), 'who wanders makes no face small'
+  window, = crops[0]
+  off = window.corners[:, 0] + (window.side - 1) / 2 - path
+  assert np.abs(off).max() < 8 and np.abs(off[25:-25]).max() < 3 and np.ptp(window.corners[25:-25, 1]) < 4
+  assert np.abs(np.diff(off[25:-25])).max() < 1, 'it stands where the face is when its picture is shown'
+  assert (window.corners % 1 != 0).any() and (window.corners >= 0).all()
+  assert (window.corners + window.side <= (1920, 1080)).all() and (window.squares[:, 2] == window.side).all()
+
+
+def test_a_square_between_pixels_shows_what_lies_there():
+  rows, columns = np.mgrid[:60, :80]
+  picture = np.stack([2 * columns, 3 * rows, columns + rows], -1).astype(np.uint8)
+  whole = crop.cut_out(picture, np.array([10, 20, 30], np.float32), 30)
+  np.testing.assert_array_equal(whole, picture[20:50, 10:40])
+  between = crop.cut_out(picture, np.array([10.5, 20.25, 30], np.float32), 30).astype(float)
+  np.testing.assert_allclose(between - whole, np.broadcast_to([1, 0.75, 0.75], whole.shape), atol=0.6)
+  assert crop.cut_out(picture, np.array([10.5, 20.25, 30], np.float32), 15).shape == (15, 15, 3)
 
 
 def test_sound_is_cut_with_its_frames(tmp_path, monkeypatch):

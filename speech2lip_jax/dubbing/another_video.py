@@ -69,9 +69,9 @@ def in_trained_axes(trained: Subject, other: Subject, tracked: Tracked) -> tuple
 def frames_view(trained: Subject, other: Subject, overlay: Overlay) -> View:
   """The `View` of the trained head in the frames of the other subject folder, by the trained field of view."""
   meta = other.meta
-  middle = (meta.width - 1) / 2
+  middle = np.full((meta.num_frames, 2), (meta.width - 1) / 2)
   frames = Tracked(overlay.poses(np.asarray(other.observed_from_head, np.float64)), ~np.asarray(other.is_interpolated),
-                   np.arange(meta.num_frames, dtype=np.float64), meta.focal_px, (middle, middle), meta.width)
+                   np.arange(meta.num_frames, dtype=np.float64), meta.focal_px, middle, meta.width)
   return close_up(frames, trained)[1]
 
 

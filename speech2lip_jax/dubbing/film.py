@@ -36,12 +36,12 @@ NUM_LIGHT_FRAMES = 200  # that the light is told by
 class Footage(NamedTuple):
   """A source video, ready to be dubbed by a trained person.
 
-  source: the video. square: of its upright pictures, that mouths are painted in. view: the head there, in its M pictures.
+  source: the video. squares: of its M upright pictures, that mouths are painted in. view: the head there, in its M pictures.
   may_paint: [M] float32, 0 where the head is not tracked or the mouth is covered … 1. own_shapes: [M, K] of the lower faces that
   are seen, or None without a jaw. tone: [h, w, 3] float32, as in `Backdrop`. notes: what the user should know.
   """
   source: Source
-  square: Square
+  squares: list[Square]
   view: View
   may_paint: np.ndarray
   own_shapes: np.ndarray | None
@@ -77,8 +77,8 @@ def open_footage(trained: Trained, source: Source, frames: Subject, source_index
                  'stay as they are there')
   jaw = trained.predictor.backdrop.jaw
   own_shapes = between_frames(tracked.frame, jaw.motion.shapes(lips), ids) if jaw else None
-  square, view = close_up.close_up(tracked, subject)
-  return Footage(source, square, view, uncovered_share(tracked, facts.times_s, ids, covered), own_shapes, tone, notes)
+  squares, view = close_up.close_up(tracked, subject)
+  return Footage(source, squares, view, uncovered_share(tracked, facts.times_s, ids, covered), own_shapes, tone, notes)
 
 
 def uncovered_share(tracked: Tracked, times_s: np.ndarray, ids: np.ndarray, covered: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class Reel:
     self._mark, self._as_layer = mark, as_layer
     self._footage, self._ids, self._next = footage, timeline.picture, 0
     self._pictures = footage.source.read(timeline.picture)
-    self._held: collections.deque[tuple[av.VideoFrame, np.ndarray]] = collections.deque()
+    self._held: collections.deque[tuple[av.VideoFrame, Square, np.ndarray]] = collections.deque()
     self._latest = np.zeros(0, np.uint8)
 
   def backdrop(self, jaw: Jaw | None) -> Backdrop:
@@ -164,9 +164,9 @@ class Reel:
     squares = []
     for row in rows:
       if row == self._next:
-        picture = next(self._pictures)
-        self._latest = read_square(picture, self._footage.source.facts, self._footage.square)
-        self._held.append((picture, self._latest))
+        picture, square = next(self._pictures), self._footage.squares[self._ids[row]]
+        self._latest = read_square(picture, self._footage.source.facts, square)
+        self._held.append((picture, square, self._latest))
         self._next += 1
       squares.append(self._latest)
     return np.stack(squares)
@@ -188,9 +188,9 @@ class Reel:
     """The next pictures, each with its prediction, how much of that is shown, 0 … 1, and when, s; changed by threads."""
     return mapped(self._change, ((*self._held.popleft(), *each) for each in painted))
 
-  def _change(self, painted: tuple[av.VideoFrame, np.ndarray, Prediction, float, float]) -> Shown:
+  def _change(self, painted: tuple[av.VideoFrame, Square, np.ndarray, Prediction, float, float]) -> Shown:
     """A picture and its square, with as much of its prediction as `share` says. time_s: when it is shown, for the mark."""
-    (picture, before, prediction, share, time_s), square, facts = painted, self._footage.square, self._footage.source.facts
+    (picture, square, before, prediction, share, time_s), facts = painted, self._footage.source.facts
     part = painted_part(prediction)
     top, left = max(part[0], -square.top), max(part[1], -square.left)
     bottom, right = min(part[0] + part[2], facts.height - square.top), min(part[1] + part[3], facts.width - square.left)

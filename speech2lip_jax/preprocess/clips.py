@@ -1,6 +1,7 @@
 """The clips of a subject: what is kept of each video, and the frames and sound that belong to it."""
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -57,6 +58,10 @@ class FramePart:
   marker: pathlib.Path
   mark: str
 
+  def read(self, size: int) -> Iterator[video.Shown]:
+    """`crop.read_crops` of them, of `size` pixels a side."""
+    return crop.read_crops(self.clip.info, self.wanted, self.clip.crop.squares[self.wanted - self.clip.start], size)
+
 
 def _read_landmarks(segments) -> tuple[np.ndarray, np.ndarray, int]:
   """One person's landmarks [N, 478, 3], thumbnails [N, 32, 32], and how many frames show others, of one video."""
@@ -102,14 +107,15 @@ def plan(segments, infos: list[video.VideoInfo], size: int | None) -> Plan:
     raise InputError(
         f'{infos[0].path}: no run of {gaps.MIN_RUN_FRAMES} frames with a face in this or any other video given; '
         'pass videos that show one face, large and from the front')
-  crops, report = crop.choose_crops([info for info, _, _ in kept], [np.concatenate(faces) for _, _, faces in kept],
-                                    size)
-  notes.extend(f'{name}: the face leaves its crop in some frames' for name in report['face_leaves_crop'])
+  ways = [[crop.Way(run.start, face) for run, face in zip(runs, faces)] for _, runs, faces in kept]
+  crops, report = crop.choose_crops([info for info, _, _ in kept], ways, size)
+  notes.extend(f'{name}: the face wanders; its square follows it' for name in report['follows_face'])
+  notes.extend(f'{name}: the face leaves its square in some frames' for name in report['face_leaves_crop'])
   landmarks: list[np.ndarray] = []
   is_interpolated: list[np.ndarray] = []
   names: set[str] = set()
-  for (info, runs, faces), window in zip(kept, crops):
-    for number, (run, face) in enumerate(zip(runs, faces)):
+  for (info, runs, faces), windows in zip(kept, crops):
+    for number, (run, face, window) in enumerate(zip(runs, faces, windows)):
       name = info.name if len(runs) == 1 else f'{info.name}_{number + 1:02d}'
       while name in names:  # videos of one name from several folders
         name += 'x'
@@ -138,7 +144,7 @@ def write_frames(part: FramePart, path: pathlib.Path) -> int:
   """
   frames = np.lib.format.open_memmap(path, 'r+')
   times, orders = np.zeros(len(part.wanted)), np.zeros(len(part.wanted), int)
-  for row, shown in enumerate(crop.read_crops(part.clip.info, part.clip.crop, part.wanted)):
+  for row, shown in enumerate(part.read(part.clip.crop.size)):
     frames[part.first_frame + row], times[row], orders[row] = shown.image, shown.time_s, shown.order
   frames.flush()
   stages.save(part.marker, part.mark, time_s=times, order=orders)
@@ -153,8 +159,7 @@ def write_origin(out: pathlib.Path, chosen: Plan, parts: list[FramePart]) -> Non
     own = [index for index, part in enumerate(parts) if part.clip.info == info]
     for index, rows in zip(own, video.picture_numbers(info, [shown[index] for index in own])):
       numbers[index] = rows
-  windows = np.array([(clip.crop.left, clip.crop.top, clip.crop.side) for clip in chosen.clips], np.float32)
-  stages.save_array(out / 'crop.npy', np.repeat(windows, [clip.num_frames for clip in chosen.clips], axis=0))
+  stages.save_array(out / 'crop.npy', np.concatenate([clip.crop.squares for clip in chosen.clips]))
   stages.save_array(out / 'source_picture.npy', np.concatenate(numbers))
   stages.save_array(out / 'source_time.npy', np.concatenate([times for times, _ in shown]))
 
@@ -167,9 +172,9 @@ def write_lips(part: FramePart, path: pathlib.Path, view: LipView, moves: np.nda
   """
   lips = np.lib.format.open_memmap(path, 'r+')
   canonical_size = len(view.depth)
-  window = dataclasses.replace(part.clip.crop, size=min(part.clip.crop.side, canonical_size))  # never enlarged before it is read
-  scale = canonical_size / window.size
-  for row, (shown, move) in enumerate(zip(crop.read_crops(part.clip.info, window, part.wanted), moves)):
+  size = min(part.clip.crop.side, canonical_size)  # never enlarged before it is read
+  scale = canonical_size / size
+  for row, (shown, move) in enumerate(zip(part.read(size), moves)):
     lips[part.first_frame + row] = projection.read_lips(shown.image, view.box, view.depth, move, view.focal_px / scale, scale)
   lips.flush()
   stages.save(part.marker, part.mark)

@@ -265,12 +265,28 @@ def source_pictures(info: VideoInfo) -> tuple[np.ndarray, int]:
     [info.num_frames] int, and the number of pictures.
   """
   times = _picture_times(info)
-  targets = np.arange(info.num_frames) / schema.FPS
+  return _nearest(times, info.num_frames), len(times)
+
+
+def shown_times(info: VideoInfo) -> np.ndarray:
+  """Seconds since the first picture at which the pictures are meant to be seen that the grid frames show: [info.num_frames].
+
+  By the packets' time stamps, without decoding; those of the grid itself where there are none.
+  """
+  if not info.has_timestamps:
+    return np.arange(info.num_frames) / schema.FPS
+  times = _packet_times(info)
+  return times[_nearest(times, info.num_frames)]
+
+
+def _nearest(times: np.ndarray, num_frames: int) -> np.ndarray:
+  """Which of the pictures at `times` [n], seconds, each grid frame shows: [num_frames] int."""
+  targets = np.arange(num_frames) / schema.FPS
   later = np.searchsorted(times, targets - SAME_TIME_S)
   before = np.maximum(later - 1, 0)
   after = np.minimum(later, len(times) - 1)
   is_after = (later == 0) | (later < len(times)) & (times[after] - targets < targets - times[before] - SAME_TIME_S)
-  return np.where(is_after, after, before), len(times)
+  return np.where(is_after, after, before)
 
 
 def picture_numbers(info: VideoInfo, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:

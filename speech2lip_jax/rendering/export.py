@@ -14,7 +14,7 @@ from speech2lip_jax.data.dataset import Subject
 from speech2lip_jax.gamem.compose import lip_mask
 from speech2lip_jax.rendering.film import Film
 
-VERSION = 1  # of the track's fields
+VERSION = 2  # of the track's fields
 
 
 def write_track(subject: Subject, path: pathlib.Path) -> None:
@@ -45,13 +45,11 @@ def _canonical(subject: Subject) -> dict[str, Any]:
 
 
 def _clip(subject: Subject, clip: schema.Clip) -> dict[str, Any]:
-  """One camera: the square of a clip stands still."""
-  meta, (left, top, side) = subject.meta, _square(subject, clip.start)
+  meta, (_, _, side) = subject.meta, _square(subject, clip.start)
   source = meta.sources[clip.source_index] if meta.sources and clip.source_index is not None else None
   height, width = (source.height, source.width) if source else (meta.height, meta.width)
   return {'name': clip.name, 'source': source.path if source else None, 'height': height, 'width': width, 'first_frame': clip.start,
-          'num_frames': clip.num_frames, 'focal_px': meta.focal_px * side / meta.width,
-          'principal_point': [left + (side - 1) / 2, top + (side - 1) / 2]}
+          'num_frames': clip.num_frames, 'focal_px': meta.focal_px * side / meta.width}
 
 
 def _frame(subject: Subject, frame: int) -> dict[str, Any]:
@@ -62,6 +60,7 @@ def _frame(subject: Subject, frame: int) -> dict[str, Any]:
           'source_picture': None if picture is None else int(picture[frame]),
           'time_s': None if time_s is None else round(float(time_s[frame]), 6),
           'is_interpolated': bool(subject.is_interpolated[frame]), 'is_covered': bool(subject.is_covered[frame]),
+          'principal_point': [left + (side - 1) / 2, top + (side - 1) / 2],
           'view_from_head': np.round(subject.observed_from_head[frame].astype(float), 7).tolist(),
           'landmarks': np.round(places.astype(float), 2).tolist()}
 
