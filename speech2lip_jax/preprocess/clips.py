@@ -51,8 +51,9 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class FramePart:
-  """Grid frames `wanted` of one clip, which become frames first_frame … of the subject."""
-  clip: PlannedClip
+  """Grid frames `wanted` of a video, which become frames first_frame … of the subject. crop: of them alone."""
+  info: video.VideoInfo
+  crop: crop.Crop
   wanted: np.ndarray
   first_frame: int
   marker: pathlib.Path
@@ -60,7 +61,7 @@ class FramePart:
 
   def read(self, size: int) -> Iterator[video.Shown]:
     """`crop.read_crops` of them, of `size` pixels a side."""
-    return crop.read_crops(self.clip.info, self.wanted, self.clip.crop.squares[self.wanted - self.clip.start], size)
+    return crop.read_crops(self.info, self.wanted, self.crop.squares, size)
 
 
 def _read_landmarks(segments) -> tuple[np.ndarray, np.ndarray, int]:
@@ -132,8 +133,10 @@ def frame_parts(chosen: Plan, folder: pathlib.Path, mark: str) -> list[FramePart
   for index, clip in enumerate(chosen.clips):
     for start in range(clip.start, clip.stop, PART_FRAMES):
       wanted = np.arange(start, min(start + PART_FRAMES, clip.stop))
-      parts.append(
-          FramePart(clip, wanted, clip.first_frame + start - clip.start, folder / f'{index:04d}_{start:06d}.npz', mark))
+      rows = wanted - clip.start
+      own = dataclasses.replace(clip.crop, corners=clip.crop.corners[rows])
+      marker = folder / f'{index:04d}_{start:06d}.npz'
+      parts.append(FramePart(clip.info, own, wanted, clip.first_frame + int(rows[0]), marker, mark))
   return parts
 
 
@@ -144,7 +147,7 @@ def write_frames(part: FramePart, path: pathlib.Path) -> int:
   """
   frames = np.lib.format.open_memmap(path, 'r+')
   times, orders = np.zeros(len(part.wanted)), np.zeros(len(part.wanted), int)
-  for row, shown in enumerate(part.read(part.clip.crop.size)):
+  for row, shown in enumerate(part.read(part.crop.size)):
     frames[part.first_frame + row], times[row], orders[row] = shown.image, shown.time_s, shown.order
   frames.flush()
   stages.save(part.marker, part.mark, time_s=times, order=orders)
@@ -155,8 +158,8 @@ def write_origin(out: pathlib.Path, chosen: Plan, parts: list[FramePart]) -> Non
   """Writes crop.npy, source_picture.npy and source_time.npy; parts: those of `frame_parts`, all done."""
   shown = [(record['time_s'], record['order']) for record in (stages.load(part.marker) for part in parts)]
   numbers = [np.zeros(0, np.int32)] * len(parts)
-  for info in {part.clip.info: None for part in parts}:
-    own = [index for index, part in enumerate(parts) if part.clip.info == info]
+  for info in {part.info: None for part in parts}:
+    own = [index for index, part in enumerate(parts) if part.info == info]
     for index, rows in zip(own, video.picture_numbers(info, [shown[index] for index in own])):
       numbers[index] = rows
   stages.save_array(out / 'crop.npy', np.concatenate([clip.crop.squares for clip in chosen.clips]))
@@ -172,7 +175,7 @@ def write_lips(part: FramePart, path: pathlib.Path, view: LipView, moves: np.nda
   """
   lips = np.lib.format.open_memmap(path, 'r+')
   canonical_size = len(view.depth)
-  size = min(part.clip.crop.side, canonical_size)  # never enlarged before it is read
+  size = min(part.crop.side, canonical_size)  # never enlarged before it is read
   scale = canonical_size / size
   for row, (shown, move) in enumerate(zip(part.read(size), moves)):
     lips[part.first_frame + row] = projection.read_lips(shown.image, view.box, view.depth, move, view.focal_px / scale, scale)
