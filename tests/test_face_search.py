@@ -11,15 +11,16 @@ ROUGH = 0.35  # and one of less than this is found roughly
 
 
 class Detector:
-  """Sees the square blots of a picture as faces, if they are large enough there. ghost: seen in pictures of this side alone."""
+  """Sees the square blots of a picture as faces, if they are large enough there; a ghost on the left of all smaller ones."""
 
-  def __init__(self, ghost=None):
-    self.looks, self.ghost = 0, ghost
+  def __init__(self, has_ghost=False):
+    self.looks, self.has_ghost = 0, has_ghost
 
   def faces(self, picture):
     self.looks += 1
     height, width = picture.shape[:2]
-    corners = np.linspace(0, 1, 478)[:, None] * [1.0, 1.0, 0.1]
+    corners = np.tile([0.5, 0.5, 0.05], (478, 1))
+    corners[[0, -1]] = [0, 0, 0], [1, 1, 0.1]
     found = []
     for value in np.unique(picture)[1:]:
       rows, columns = np.nonzero(picture[..., 0] == value)
@@ -27,8 +28,8 @@ class Detector:
       if size >= SEEN * max(height, width):
         off = 3.0 if size < ROUGH * max(height, width) else 0.0
         found.append((corners * size + (columns.min() + off, rows.min() + off, 0)) / (width, height, width))
-    if not found and height == self.ghost:
-      found.append((corners * 0.3 * height + (10, 10, 0)) / (width, height, width))
+    if not found and self.has_ghost and height < 360:
+      found.append((corners * (0.3 * height) + (0.2 * height, 0.3 * height, 0)) / (width, height, width))
     return np.array(found, float).reshape(-1, 478, 3)
 
 
@@ -72,7 +73,7 @@ def test_it_is_looked_for_where_it_was_and_all_over_only_now_and_then():
   search.faces(picture_with((100, 200, 60)))
   detector.looks = 0
   np.testing.assert_allclose(first_corner(search.faces(picture_with((105, 215, 60)))), (215, 105, 0), atol=1e-9)
-  assert detector.looks == 2
+  assert detector.looks == 3, 'at once, there, and its mirror image'
   looks = []
   for _ in range(2 * face_search.SEARCH_EVERY):
     detector.looks = 0
@@ -82,8 +83,10 @@ def test_it_is_looked_for_where_it_was_and_all_over_only_now_and_then():
   assert len(search.faces(picture_with((20, 500, 60))))
 
 
-def test_what_one_window_alone_shows_is_no_face():
-  assert not len(face_search.FaceSearch(Detector(ghost=180)).faces(picture_with()))
+def test_what_a_mirror_shows_elsewhere_is_no_face():
+  search = face_search.FaceSearch(Detector(has_ghost=True))
+  assert not len(search.faces(picture_with()))
+  assert len(search.faces(picture_with((100, 200, 160)))) and not len(search.faces(picture_with()))
 
 
 def test_the_largest_face_comes_first_and_the_others_after_it():
