@@ -3,8 +3,9 @@
 The landmark model first looks for faces in the picture shrunk to 128 × 128 pixels. One that is small there is missed, or found so
 roughly that the landmarks jump; a second look in a window around it finds it as one that fills the picture. Where no face is found
 at all, the window around the latest one is looked at, and now and then windows that cover the picture. Such windows also show
-ghosts (in 13 of 184 pictures of coins, cats and cups); the mirror image of a ghost shows another one or none, so a face counts if its
-mirror image has the same middle: apart by .029 of its size in 98 % of 71 pictures with a face, by .115 and more for all of 22 ghosts.
+ghosts, in 13 of 184 pictures of coins, cats and cups. The mirror image of a ghost shows another one or none, so a face counts if
+its mirror image has the same middle: apart by .029 of its size in 98 % of 71 pictures with a face, by .115 and more for all of 22
+ghosts.
 
 A head of 1/5 of the height of 1080 lines that walks, 300 pictures with known landmarks: found in 28 % of them with a jitter of 4.9
 pixels, by a second look in all with .25; a portrait of 1080 × 1920: 93 % and 2.0, by a second look 100 % and .42.
