@@ -71,7 +71,9 @@ def claim_workdir(workdir: os.PathLike | str, config: ConfigDict, write: bool = 
     for name, value in here.items():
       section, _, field = name.rpartition('.')
       (values[section] if section else values)[field] = _kept(value, home) if name in PLACES else value
-    write_text(path, json.dumps(checksums.sealed(values | {SUBJECT: subject}), indent=1, sort_keys=True) + '\n')
+    text = json.dumps(checksums.sealed(values | {SUBJECT: subject}), indent=1, sort_keys=True) + '\n'
+    if not (path.is_file() and path.read_bytes() == text.encode()):
+      write_text(path, text)
   return changes
 
 
