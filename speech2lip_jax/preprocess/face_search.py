@@ -7,8 +7,8 @@ ghosts, in 13 of 184 pictures of coins, cats and cups. The mirror image of a gho
 its mirror image has the same middle: apart by .029 of its size in 98 % of 71 pictures with a face, by .115 and more for all of 22
 ghosts.
 
-A head of .2 of 1080 lines is found at once in 74 % of 100 pictures, with a jitter of 9.7 pixels, and by a closer look in all, with .23
-(`benchmarks/small_faces.py`).
+A head of .2 of 1080 lines is found at once in 74 % of 100 pictures, with a jitter of 9.7 pixels, and by a closer look in all,
+with .23 (`benchmarks/small_faces.py`).
 """
 import math
 from collections.abc import Iterator
